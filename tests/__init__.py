@@ -1,0 +1,1 @@
+"""The tests, and under `realparts` the real servers that they run against."""
