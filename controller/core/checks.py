@@ -1,0 +1,368 @@
+"""What must hold across the fields of a plan, and what this release does not run yet."""
+
+from __future__ import annotations
+
+import re
+import zoneinfo
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from controller.core import spec as written
+from controller.core.criteria import CriterionError, resolve
+from controller.core.faults import Fault, Place, listed, path_text, shown
+from controller.core.series import RecordedForm
+from controller.core.spec import BUILT_IN_METRICS, PLACEHOLDER_PATTERN, PLACEHOLDERS, LaunchSpec
+from controller.core.structure import Manifest
+from controller.core.units import FULL_WEIGHT, format_weight
+
+
+def _given(value: Any) -> bool:
+    return value not in ("", [], {})
+
+
+class _Later(NamedTuple):
+    """A part of the schema that no engine runs yet; ``when`` says which of its values are meant."""
+
+    path: str
+    advice: str
+    when: Callable[[Any], bool] = _given
+
+
+def _other_than(*supported: str) -> Callable[[Any], bool]:
+    return lambda value: value not in supported
+
+
+def _one_of(*refused: str) -> Callable[[Any], bool]:
+    return lambda value: value in refused
+
+
+_CRITERIA = ("phases[].guardrails[]", "phases[].gate.criteria[]")
+
+NOT_YET: tuple[_Later, ...] = (
+    _Later("windows", "remove windows, and hold the launch by its annotation while no traffic may be raised"),
+    _Later("freezes", "remove freezes, and hold the launch by its annotation while no traffic may be raised"),
+    _Later("contacts", "remove contacts, and route the alerts in Alertmanager"),
+    _Later("onSuccess", "write keep", _other_than("keep")),
+    _Later("onDelete", "write leave", _other_than("leave")),
+    _Later("targets[].cluster", "remove it; the controller's own cluster is meant"),
+    _Later("targets[].prometheus", "remove it; the controller's own Prometheus is meant"),
+    _Later("targets[].canary.workload", "remove it, and change revision with the pods"),
+    _Later("phases[]", "give it steps: [{weight: 5, for: 10m}, {weight: 100}]", lambda phase: not phase.get("steps")),
+    _Later("phases[].start", "remove it; the phase begins when the one before has passed"),
+    _Later("phases[].end", "remove it; write gate: {after: 4h} where the gate needs a time"),
+    _Later("phases[].preflight", "remove it, and create the launch when everything is ready"),
+    _Later("phases[].steps[].approval", "remove it, and hold the launch by its annotation"),
+    _Later("phases[].deliverables", "remove them"),
+    _Later("phases[].checkpoints", "remove them; the gate's criteria are judged at its end"),
+    _Later("phases[].monitoring", "write standard, or remove it", _other_than("standard")),
+    _Later("phases[].gate.at", "write after: 4h, from the start of the phase"),
+    _Later("phases[].gate.approval", "remove it, and hold the launch by its annotation"),
+    _Later("phases[].gate.onFail", "write hold or rollback", _other_than("hold", "rollback")),
+    _Later("phases[].gate.onUndecided", "write hold or rollback", _other_than("hold", "rollback")),
+    _Later("phases[].gate.onNoData", "write hold or rollback", _other_than("hold", "rollback")),
+    _Later("phases[].gate.criteria[].incidents", "remove this criterion"),
+    _Later("phases[].gate.criteria[].matchers", "remove them"),
+    _Later("phases[].guardrails[].scope", "write launch", _other_than("launch")),
+    *(
+        _Later(f"{criterion}.{field}", advice)
+        for criterion in _CRITERIA
+        for field, advice in (
+            ("atMost", "write a share instead: below: 1%"),
+            ("comparedTo", "write a fixed limit: below: 1%"),
+            ("ratioBelow", "write a fixed limit: below: 1%"),
+            ("differenceBelow", "write a fixed limit: below: 1%"),
+        )
+    ),
+    *(
+        _Later(
+            f"{criterion}.metric",
+            "write errors, latency, availability or a metric of the plan's own",
+            _one_of("uptime", "restarts"),
+        )
+        for criterion in _CRITERIA
+    ),
+)
+"""What is refused for now. To support a part, delete its line."""
+
+
+def cross_faults(manifest: Manifest, recorded: RecordedForm) -> tuple[Fault, ...]:
+    """Every fault across fields of what parses, in the order of the plan's fields."""
+    if manifest.spec is None:
+        return ()
+    found = [*_not_yet(manifest.raw), *_Checks(manifest, manifest.spec, recorded).all()]
+    placed = [(manifest.original(place), message) for place, message in found]
+    return tuple(
+        dict.fromkeys(
+            Fault(path_text(place), message) for place, message in placed if not manifest.concerns_trouble(place)
+        )
+    )
+
+
+def warnings(spec: LaunchSpec) -> tuple[Fault, ...]:
+    """What is allowed and weaker than it looks."""
+    kinds = {metric.name: metric for metric in spec.metrics}
+    found = []
+    used = set()
+    for place, criterion in _criteria(spec):
+        used.add(criterion.metric)
+        metric = kinds.get(criterion.metric or "")
+        if metric is not None and metric.value is not None:
+            found.append(
+                Fault(
+                    path_text(("spec", *place)),
+                    "judges a bare value by its limit, which is weaker than counts: nothing says how sure it is; "
+                    "where two counters exist, declare the metric as a ratio",
+                )
+            )
+        elif criterion.certainty == "threshold":
+            found.append(
+                Fault(
+                    path_text(("spec", *place, "certainty")),
+                    "threshold only looks at the last moments: a 1-minute window breaks in 94-99 % of healthy "
+                    "two-hour steps; write certainty: 99%",
+                )
+            )
+    found += [
+        Fault(path_text(("spec", "metrics", index)), f"no guardrail and no gate uses {metric.name}; remove it")
+        for index, metric in enumerate(spec.metrics)
+        if metric.name not in used
+    ]
+    return tuple(found)
+
+
+_Found = tuple[Place, str]
+
+
+def _criteria(spec: LaunchSpec) -> Iterator[tuple[Place, written.Criterion]]:
+    for index, phase in enumerate(spec.phases):
+        for number, guardrail in enumerate(phase.guardrails):
+            yield ("phases", index, "guardrails", number), guardrail
+        for number, criterion in enumerate(phase.gate.criteria if phase.gate else ()):
+            yield ("phases", index, "gate", "criteria", number), criterion
+
+
+def _not_yet(raw: dict[str, Any]) -> Iterator[_Found]:
+    for later in NOT_YET:
+        parts = [
+            step
+            for part in later.path.split(".")
+            for step in (part.removesuffix("[]"), "[]")
+            if step != "[]" or part.endswith("[]")
+        ]
+        for place, value in _matching(raw, parts, ()):
+            if later.when(value):
+                what = ""
+                if later.path == "phases[]":
+                    what = "a phase without steps is "
+                elif later.when is not _given and isinstance(value, str):
+                    what = f"{value} is "
+                yield place, f"{what}not supported yet; {later.advice}"
+
+
+def _matching(value: Any, parts: list[str], place: Place) -> Iterator[tuple[Place, Any]]:
+    if not parts:
+        yield place, value
+    elif parts[0] == "[]":
+        for index, inner in enumerate(value if isinstance(value, list) else ()):
+            yield from _matching(inner, parts[1:], (*place, index))
+    elif isinstance(value, dict) and parts[0] in value:
+        yield from _matching(value[parts[0]], parts[1:], (*place, parts[0]))
+
+
+class _Checks:
+    def __init__(self, manifest: Manifest, spec: LaunchSpec, recorded: RecordedForm) -> None:
+        self.manifest = manifest
+        self.spec = spec
+        self.recorded = recorded
+        self.kinds = {metric.name: metric for metric in spec.metrics}
+        names = [metric.name for metric in spec.metrics]
+        self.doubtful = {
+            metric.name
+            for index, metric in enumerate(spec.metrics)
+            if _kinds(metric) != 1 or names.count(metric.name) > 1 or self._troubled("metrics", index)
+        }
+        """Metrics with a fault of their own: what a criterion makes of them is not worth telling yet."""
+
+    def _troubled(self, *place: str | int) -> bool:
+        return self.manifest.concerns_trouble(self.manifest.original(place))
+
+    def all(self) -> Iterator[_Found]:
+        spec = self.spec
+        yield from self._zone()
+        yield from _unique(("targets",), [target.name for target in spec.targets], "target")
+        yield from self._targets()
+        yield from _unique(("metrics",), [metric.name for metric in spec.metrics], "metric")
+        for index, metric in enumerate(spec.metrics):
+            yield from _metric(("metrics", index), metric)
+        yield from _unique(("phases",), [phase.name for phase in spec.phases], "phase")
+        for index, phase in enumerate(spec.phases):
+            yield from self._phase(("phases", index), phase)
+        yield from self._rising()
+        for index, phase in enumerate(spec.phases):
+            yield from self._criteria(("phases", index), phase)
+
+    def _zone(self) -> Iterator[_Found]:
+        zone = self.spec.time_zone
+        if zone == "UTC":
+            return
+        try:
+            zoneinfo.ZoneInfo(zone)
+        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+            yield (
+                ("timeZone",),
+                f"{shown(zone)} is not a known time zone; write an IANA name such as UTC or Europe/Berlin",
+            )
+
+    def _targets(self) -> Iterator[_Found]:
+        taken: dict[tuple[str, str, str], list[tuple[str, str]]] = defaultdict(list)
+        for index, target in enumerate(self.spec.targets):
+            if target.stable.name == target.canary.name:
+                yield (
+                    ("targets", index, "canary", "name"),
+                    f"{target.canary.name} is the stable Service too; name the Service of the new revision",
+                )
+            if self._troubled("targets", index, "route"):
+                continue
+            route = taken[target.cluster, target.route.kind, target.route.name]
+            for other, rule in route:
+                if rule == target.route.rule or not rule or not target.route.rule:
+                    yield (
+                        ("targets", index, "route"),
+                        f"moves the same rule of {target.route.kind} {target.route.name} as target {other}; "
+                        "name another route, or another rule in each",
+                    )
+                    break
+            route.append((target.name, target.route.rule))
+
+    def _phase(self, place: Place, phase: written.Phase) -> Iterator[_Found]:
+        known = self.manifest.known["targets"]
+        seen: set[str] = set()
+        for number, name in enumerate(phase.targets or ()):
+            if known is not None and name not in known:
+                yield (
+                    (*place, "targets", number),
+                    f"there is no target {name}; write {listed(sorted(known)[:10])}"
+                    if known
+                    else f"there is no target {name}",
+                )
+            if name in seen:
+                yield (*place, "targets", number), f"{name} is named twice; remove one"
+            seen.add(name)
+        judged = any(guardrail.enforce for guardrail in phase.guardrails) or (phase.gate and phase.gate.criteria)
+        if phase.steps and not judged:
+            yield (
+                place,
+                "has steps but nothing that proves them good; "
+                "add guardrails, for example guardrails: [{metric: errors, below: 1%}]",
+            )
+        gate = phase.gate
+        if gate is not None and gate.at is not None and gate.after is not None:
+            yield (*place, "gate"), "has at and after; remove one of them"
+
+    def _rising(self) -> Iterator[_Found]:
+        """Weights never fall: within a phase, and from one phase to the next of each target."""
+        reached: dict[str, tuple[int, str]] = {}
+        for index, phase in enumerate(self.spec.phases):
+            if self._troubled("phases", index, "targets"):
+                continue
+            names = phase.targets or (*(target.name for target in self.spec.targets), *reached)
+            before, where = max((reached[name] for name in names if name in reached), default=(0, ""))
+            for number, step in enumerate(phase.steps):
+                place = ("phases", index, "steps", number)
+                if step.weight < before:
+                    yield (
+                        (*place, "weight"),
+                        f"{format_weight(step.weight)} is below the {format_weight(before)} of {where}; write "
+                        f"{format_weight(before)} or more (a launch lowers traffic only to retreat)",
+                    )
+                elif before == FULL_WEIGHT and number:
+                    yield place, "comes after 100%, where nothing is left to raise; remove it"
+                if step.weight >= before:
+                    before, where = step.weight, f"step {number + 1} of phase {phase.name}"
+            if phase.steps:
+                reached.update(dict.fromkeys(names, (before, where)))
+
+    def _criteria(self, place: Place, phase: written.Phase) -> Iterator[_Found]:
+        seen: dict[str, int] = {}
+        for number, guardrail in enumerate(phase.guardrails):
+            here = (*place, "guardrails", number)
+            if guardrail.metric is None:
+                yield (*here, "metric"), "is missing; write metric: errors, for example"
+                continue
+            key, found = self._criterion(here, guardrail)
+            yield from found
+            if key in seen:
+                yield here, f"says the same as guardrails[{seen[key]}] ({key}); remove one of them"
+            elif key:
+                seen[key] = number
+        seen.clear()
+        for number, criterion in enumerate(phase.gate.criteria if phase.gate else ()):
+            here = (*place, "gate", "criteria", number)
+            if criterion.incidents is not None and criterion.metric is not None:
+                yield here, "is of a metric and of incidents; write two criteria"
+                continue
+            if criterion.metric is None:
+                if criterion.incidents is None:
+                    yield (*here, "metric"), "is missing; write metric: errors, for example"
+                continue
+            key, found = self._criterion(here, criterion)
+            yield from found
+            if key in seen:
+                yield here, f"says the same as criteria[{seen[key]}] ({key}); remove one of them"
+            elif key:
+                seen[key] = number
+
+    def _criterion(self, place: Place, criterion: written.Criterion) -> tuple[str, list[_Found]]:
+        name = criterion.metric or ""
+        if name not in BUILT_IN_METRICS and name not in self.kinds:
+            known = self.manifest.known["metrics"]
+            if known is None or name in known:
+                return "", []
+            names = dict.fromkeys((*BUILT_IN_METRICS[:3], *sorted(known)[:10]))
+            return "", [
+                ((*place, "metric"), f"there is no metric {name}; write {listed(names)}, or declare it under metrics")
+            ]
+        later = (criterion.at_most, criterion.compared_to, criterion.ratio_below, criterion.difference_below)
+        if name in ("uptime", "restarts") or any(value is not None for value in later):
+            return "", []  # told as not supported yet
+        if name in self.doubtful:
+            return "", []
+        try:
+            key = resolve(criterion, self.kinds, self.recorded).key
+        except CriterionError as error:
+            unsure = {"for", "certainty"} if self._troubled(*place, "certainty") else set()
+            return "", [
+                ((*place, *(field.split(".") if field else ())), message)
+                for field, message in error.problems
+                if field not in unsure
+            ]
+        return "" if self._troubled(*place) else key, []
+
+
+def _unique(place: Place, names: list[str], what: str) -> Iterator[_Found]:
+    first: dict[str, int] = {}
+    for index, name in enumerate(names):
+        if name in first:
+            yield (*place, index, "name"), f"{name} is the name of {what} {first[name] + 1} already; choose another"
+        first.setdefault(name, index)
+
+
+def _kinds(metric: written.Metric) -> int:
+    return sum(kind is not None for kind in (metric.ratio, metric.latency, metric.value))
+
+
+def _metric(place: Place, metric: written.Metric) -> Iterator[_Found]:
+    if metric.name in BUILT_IN_METRICS:
+        yield (*place, "name"), f"{metric.name} is the name of a built-in metric; choose another"
+    if _kinds(metric) == 0:
+        yield place, "has no source; write one of ratio, latency and value"
+    elif _kinds(metric) > 1:
+        yield place, "has several sources; write one of ratio, latency and value"
+    for kind in ("ratio", "latency", "value"):
+        source = getattr(metric, kind)
+        for field in ("bad", "total", "bucket", "count", "query"):
+            text = getattr(source, field, "")
+            if not re.fullmatch(PLACEHOLDER_PATTERN, text):
+                known = listed(f"{{{{{name}}}}}" for name in PLACEHOLDERS)
+                yield (*place, kind, field), f"has double braces around an unknown placeholder; write {known}"

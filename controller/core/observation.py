@@ -1,0 +1,67 @@
+"""Everything that a decision may rest on, in one frozen value; the time included."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from controller.core.evidence import Fold
+from controller.core.plan import InvalidPlanError, Plan
+from controller.core.series import Reading, Subject
+from controller.core.status import Status
+
+IntentFate = Literal["none", "unknown", "written", "fenced"]
+"""What is known of an open intent to raise: ``written`` was answered, ``fenced`` can no longer arrive late."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetView:
+    """One traffic split as the cluster shows it now.
+
+    ``weight`` is the canary's live share in thousandths; None where ``problem`` says why it cannot be read.
+    ``accepted``: every parent accepted the route at its newest generation; None: no parent says anything.
+    ``canary_ready`` and ``stable_ready`` are numbers of ready endpoints; None: not known.
+    """
+
+    name: str
+    weight: int | None
+    problem: str = ""
+    takes_traffic: bool = False
+    accepted: bool | None = None
+    canary_ready: int | None = None
+    stable_ready: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One launch at one instant.
+
+    ``now`` is epoch seconds. ``running`` is what the run stands on (from its status), None where there is no run or it
+    cannot be read. ``readings`` is empty where nothing was asked. ``awake`` is the seconds since the newest weight was
+    in force by a clock without steps, None where this process did not see that; ``intent_age`` the same for the open
+    intent. ``epoch`` is what this process writes with. ``claimed_by`` names the older launch on the same route.
+    ``route_settle`` is how long a weight takes to be in force where no parent reports it.
+    """
+
+    now: float
+    namespace: str
+    name: str
+    generation: int
+    plan: Plan | InvalidPlanError
+    running: Plan | None
+    status: Status
+    annotations: Mapping[str, str]
+    targets: tuple[TargetView, ...]
+    epoch: int
+    readings: Mapping[Subject, Reading] = field(default_factory=dict)
+    folds: Mapping[str, Fold] = field(default_factory=dict)
+    awake: float | None = None
+    intent_age: float = 0.0
+    intent_fate: IntentFate = "none"
+    claimed_by: str = ""
+    route_settle: float = 10.0
+
+    def target(self, name: str) -> TargetView | None:
+        """The view of the target of that name, if it was looked at."""
+        return next((view for view in self.targets if view.name == name), None)

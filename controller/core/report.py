@@ -1,0 +1,127 @@
+"""Status as it is stored and read: a decision with its evidence, conditions and words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from controller.core.bookkeeping import rolled_back
+from controller.core.decide import LONGEST_MESSAGE, Decision
+from controller.core.evidence import NOT_ASKED, encode
+from controller.core.status import Condition, CriterionStatus, DecisionRecord, State, Status
+from controller.core.units import format_count, format_weight
+from controller.core.words import measured, sentence
+
+KEPT_DECISIONS = 10
+LONGEST_RECORD = 256
+
+
+def with_evidence(decision: Decision) -> Status:
+    """The decision's status with its verdicts and folds written out, as it is stored."""
+    shown: dict[tuple[str, str], CriterionStatus] = {}
+    for item in decision.verdicts:
+        verdict = item.verdict
+        shown[verdict.target, verdict.criterion.key] = CriterionStatus(
+            target=verdict.target,
+            criterion=verdict.criterion.key,
+            verdict=verdict.outcome.value,
+            value=measured(verdict),
+            limit=verdict.criterion.limit_text,
+            requests=format_count(verdict.n),
+            bad=format_count(verdict.x),
+            sentence=sentence(verdict),
+            as_of=float(verdict.as_of) if verdict.as_of else None,
+        )
+    status, message = decision.status, decision.message
+    if all(item.verdict.problem == NOT_ASKED for item in decision.verdicts):
+        shown.clear()
+    update: dict[str, Any] = {
+        "message": message,
+        "criteria": tuple(shown.values()) or status.criteria,
+        "folds": {key: encode(fold) for key, fold in decision.folds.items()},
+    }
+    if decision.decisive:
+        record = DecisionRecord(
+            id=decision.id,
+            at=decision.at,
+            signal=decision.signal.value,
+            state=status.state.value,
+            phase=status.phase,
+            step=status.step,
+            weights={target.name: target.weight for target in status.targets}
+            | (status.intent.weights if status.intent else {}),
+            message=message[:LONGEST_RECORD],
+        )
+        update["sequence"] = status.sequence + 1
+        update["decisions"] = (*status.decisions, record)[-KEPT_DECISIONS:]
+    return presented(status.model_copy(update=update), decision.at)
+
+
+def retreated(status: Status, now: float) -> Status:
+    """The status after every weight of the open retreat was seen at 0."""
+    return presented(rolled_back(status, now), now)
+
+
+def presented(status: Status, now: float) -> Status:
+    """The status with the parts that are only there to be read."""
+    return status.model_copy(
+        update={
+            "weight": _weights_in_words(status),
+            "next": _next(status),
+            "conditions": _conditions(status, now, status.observed_generation),
+        }
+    )
+
+
+def _weights_in_words(status: Status) -> str:
+    if len(status.targets) == 1:
+        return format_weight(status.targets[0].weight)
+    return ", ".join(f"{target.name} {format_weight(target.weight)}" for target in status.targets)
+
+
+def _next(status: Status) -> str:
+    """What comes next, in a few words."""
+    if status.intent is not None:
+        listed = ", ".join(f"{name} {format_weight(weight)}" for name, weight in status.intent.weights.items())
+        return f"{status.intent.kind} to {listed}"
+    if status.hold is not None:
+        return "retry, when the cause is gone"
+    words = {
+        State.ROLLED_BACK: "a new revision, or retry",
+        State.SUCCEEDED: "a new revision",
+        State.INVALID: "a plan without faults",
+        State.HELD: "goes on when the cause is gone",
+    }
+    return words.get(
+        status.state, f"phase {status.phase}, step {status.step + 1}" if status.phase else "the first phase"
+    )
+
+
+def _conditions(status: Status, now: float, generation: int) -> tuple[Condition, ...]:
+    """Conditions for ``kubectl wait`` and kstatus: Ready is true when nothing is left to do."""
+    stalled = status.state in (State.HELD, State.INVALID, State.ROLLED_BACK)
+    over = status.state in (State.SUCCEEDED, State.ROLLED_BACK)
+    wanted = {
+        "Ready": status.state is State.SUCCEEDED,
+        "Reconciling": not over and not stalled,
+        "Stalled": stalled,
+        "Succeeded": status.state is State.SUCCEEDED,
+    }
+    before = {condition.type: condition for condition in status.conditions}
+    made = []
+    for kind, truth in wanted.items():
+        value = "True" if truth else "False"
+        old = before.get(kind)
+        since = old.last_transition_time if old is not None and old.status == value else now
+        made.append(
+            Condition.model_validate(
+                {
+                    "type": kind,
+                    "status": value,
+                    "reason": status.reason or "Pending",
+                    "message": status.message[:LONGEST_MESSAGE],
+                    "last_transition_time": since,
+                    "observed_generation": generation,
+                }
+            )
+        )
+    return tuple(made)

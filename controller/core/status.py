@@ -1,0 +1,188 @@
+"""What a Launch's status holds: where it stands, why, and what it needs to go on after a restart.
+
+All state that matters between two ticks is here (or is the route's weights); memory only holds what can be
+computed again from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError
+
+from controller.core.spec import Model
+from controller.core.units import format_instant, format_weight, parse_instant
+
+
+def _weight(value: object) -> int:
+    if isinstance(value, int):
+        return value
+    if isinstance(value, str) and value.endswith("%"):
+        return round(float(value[:-1]) * 10)
+    raise ValueError("not a weight such as 5%")
+
+
+StoredInstant = Annotated[
+    float,
+    BeforeValidator(lambda value: value if isinstance(value, float) else parse_instant(value)),
+    PlainSerializer(format_instant, return_type=str),
+]
+StoredWeight = Annotated[int, BeforeValidator(_weight), PlainSerializer(format_weight, return_type=str)]
+
+
+class State(StrEnum):
+    """The states of a launch that this engine knows."""
+
+    PENDING = "Pending"
+    PROGRESSING = "Progressing"
+    JUDGING = "Judging"
+    HELD = "Held"
+    ROLLING_BACK = "RollingBack"
+    ROLLED_BACK = "RolledBack"
+    SUCCEEDED = "Succeeded"
+    INVALID = "Invalid"
+
+
+class Intent(Model):
+    """A change of weights that was decided and is not known to be done."""
+
+    id: str
+    kind: Literal["raise", "retreat"]
+    phase: str
+    step: int
+    weights: dict[str, StoredWeight]
+    epoch: int
+    at: StoredInstant
+
+
+class TargetStatus(Model):
+    """One traffic split: the weight that is known to be set, and since when it was in force (absent: not yet)."""
+
+    name: str
+    weight: StoredWeight = 0
+    in_force_at: StoredInstant | None = None
+
+
+class Run(Model):
+    """What this run stands on, kept so that an edited plan changes nothing by surprise.
+
+    ``stands_on`` is a Launch spec reduced to the targets, the metrics and the running phase.
+    """
+
+    number: int
+    revision: str
+    started_at: StoredInstant
+    stands_on: dict[str, Any]
+
+
+class Hold(Model):
+    """A hold that lasts until somebody says otherwise."""
+
+    reason: str
+    message: str
+    since: StoredInstant
+
+
+class CriterionStatus(Model):
+    """One criterion of one target, as of the last write."""
+
+    target: str
+    criterion: str
+    verdict: str
+    value: str
+    limit: str
+    requests: str
+    bad: str
+    sentence: str
+    as_of: StoredInstant | None = None
+
+
+class OverrideRecord(Model):
+    """One override that was seen: ``value`` is a digest of its text; ``present`` ends when it was seen absent."""
+
+    verb: str
+    value: str
+    run: int
+    outcome: Literal["accepted", "refused", "expired"]
+    message: str
+    by: str = ""
+    at: StoredInstant
+    present: bool = True
+
+
+class DecisionRecord(Model):
+    """One of the last decisions."""
+
+    id: str
+    at: StoredInstant
+    signal: str
+    state: str
+    phase: str
+    step: int
+    weights: dict[str, StoredWeight]
+    message: str
+
+
+class Condition(Model):
+    """A Kubernetes condition."""
+
+    type: str
+    status: Literal["True", "False", "Unknown"]
+    reason: str
+    message: str
+    last_transition_time: StoredInstant
+    observed_generation: int
+
+
+class Status(Model):
+    """The whole status. ``step`` counts from 1; 0 is before the phase's first raise. ``epoch`` fences writers."""
+
+    observed_generation: int = 0
+    state: State = State.PENDING
+    reason: str = ""
+    message: str = ""
+    next: str = ""
+    weight: str = ""
+    epoch: int = 0
+    sequence: int = 0
+    run: Run | None = None
+    phase: str = ""
+    phase_started_at: StoredInstant | None = None
+    step: int = 0
+    ended_at: StoredInstant | None = None
+    targets: tuple[TargetStatus, ...] = ()
+    intent: Intent | None = None
+    hold: Hold | None = None
+    criteria: tuple[CriterionStatus, ...] = ()
+    folds: dict[str, str] = Field(default_factory=dict)
+    overrides: tuple[OverrideRecord, ...] = ()
+    decisions: tuple[DecisionRecord, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+
+
+class UnreadableStatusError(Exception):
+    """The status is not one that this version can have written; the message names the first fault."""
+
+
+def read_status(document: Mapping[str, Any]) -> Status:
+    """The typed status of a Launch; an empty document is a launch that was never looked at.
+
+    Raises:
+        UnreadableStatusError: a field is unknown or has a value of the wrong form.
+    """
+    try:
+        return Status.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = ".".join(str(part) for part in first["loc"])
+        raise UnreadableStatusError(
+            f"status.{path}: {first['msg']}; remove the status of the launch to start it again from the beginning"
+        ) from error
+
+
+def write_status(status: Status) -> dict[str, Any]:
+    """The status as JSON-ready data, without empty fields."""
+    document: dict[str, Any] = status.model_dump(by_alias=True, mode="json", exclude_none=True)
+    return {name: value for name, value in document.items() if value not in ("", [], {}, ())}

@@ -1,0 +1,230 @@
+"""Ticks and wake-ups, a bounded pool of workers, and stopping. One launch's failure stays its own."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import count
+from typing import Protocol
+
+from controller.core.series import Reading, Subject
+from controller.core.world import LaunchKey
+from controller.reconcile import Clock, Cluster, Reconciler, Round
+
+STOP_SECONDS = 4.0
+"""How long writes in flight may take once the daemon was told to stop."""
+LONGEST_GATHER = 9.0
+SHORTEST_GATHER = 2.0
+STUCK_TICKS = 3
+STUCK_SECONDS = 30.0
+
+
+class LoopRecorder(Protocol):
+    """Who is told how the loop does."""
+
+    def failed(self, key: LaunchKey | None, doing: str, error: BaseException) -> None:
+        """Something went wrong that nobody foresaw."""
+
+    def round_done(self, seconds: float, gather_seconds: float) -> None:
+        """A tick was finished."""
+
+    def round_missed(self) -> None:
+        """A tick found the one before still asking."""
+
+
+class Workers:
+    """So many threads that take the most urgent work first."""
+
+    URGENT, NORMAL, LATER = range(3)
+
+    def __init__(self, number: int, failed: Callable[[BaseException], None]) -> None:
+        self._failed = failed
+        self._work: queue.PriorityQueue[tuple[int, int, Callable[[], None] | None]] = queue.PriorityQueue()
+        self._order = count()
+        self._threads = [
+            threading.Thread(target=self._run, name=f"worker-{index}", daemon=True) for index in range(number)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, work: Callable[[], None], urgency: int) -> None:
+        """Do this when a thread is free."""
+        self._work.put((urgency, next(self._order), work))
+
+    def stop(self, seconds: float) -> bool:
+        """Let what has begun end, drop the rest; whether all ended in time."""
+        for _ in self._threads:
+            self._work.put((-1, next(self._order), None))
+        for thread in self._threads:
+            thread.join(seconds / len(self._threads))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def _run(self) -> None:
+        while True:
+            _, _, work = self._work.get()
+            if work is None:
+                return
+            try:
+                work()
+            except Exception as error:  # noqa: BLE001 - a bug in one launch's round must not end the worker
+                self._failed(error)
+
+
+@dataclass(frozen=True, slots=True)
+class _Gathered:
+    looked: Round
+    readings: Mapping[Subject, Reading]
+    started: float
+    seconds: float
+
+
+class Loop:
+    """Runs rounds: each tick with evidence, and at once without when a launch was changed."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        make_reconciler: Callable[[Callable[[Callable[[], None]], None]], Reconciler],
+        recorder: LoopRecorder,
+        clock: Clock,
+        *,
+        tick: float,
+        workers: int = 8,
+    ) -> None:
+        self._cluster, self._recorder, self._clock, self._tick = cluster, recorder, clock, tick
+        self._workers = Workers(workers, lambda error: recorder.failed(None, "deciding", error))
+        self._gatherer = Workers(1, self._gather_failed)
+        self._reconciler = make_reconciler(lambda work: self._workers.submit(work, Workers.LATER))
+        self._events: queue.SimpleQueue[LaunchKey | _Gathered | None] = queue.SimpleQueue()
+        self._gathering = False
+        self._queued: set[LaunchKey] = set()
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._beat = clock.steady()
+        self._rounds = 0
+
+    @property
+    def rounds(self) -> int:
+        """How many ticks were finished."""
+        return self._rounds
+
+    def stuck(self) -> str:
+        """Why the loop must be called stuck; empty when it is not."""
+        silent = self._clock.steady() - self._beat
+        limit = max(STUCK_SECONDS, STUCK_TICKS * self._tick)
+        return f"the loop has not turned for {silent:.0f}s" if silent > limit else ""
+
+    def unready(self) -> str:
+        """Why nothing can be said yet; empty when rounds are being made."""
+        if not self._cluster.synced():
+            return self._cluster.problem() or "the launches are not listed yet"
+        return "" if self._rounds else "no round was made yet"
+
+    def stop(self) -> None:
+        """End ``run`` soon; callable from a signal handler and from any thread."""
+        self._stopping.set()
+        self._events.put(None)
+
+    def run(self) -> bool:
+        """Turn until stopped; whether everything in flight ended in time."""
+        self._cluster.subscribe(self._events.put)
+        self._cluster.start()
+        due = self._clock.steady()
+        while not self._stopping.is_set():
+            now = self._beat = self._clock.steady()
+            if now >= due:
+                # Missed ticks are not made up for: the next one asks for everything that came in between.
+                due += self._tick * max(1, int((now - due) / self._tick) + 1)
+                self._start_tick(now)
+                continue
+            try:
+                event = self._events.get(timeout=min(due - now, 1.0))
+            except queue.Empty:
+                continue
+            if isinstance(event, LaunchKey):
+                self._look_now(event)
+            elif isinstance(event, _Gathered):
+                self._settle_all(event)
+        self._gatherer.stop(0.1)
+        ended = self._workers.stop(STOP_SECONDS)
+        self._cluster.stop()
+        return ended
+
+    def _start_tick(self, now: float) -> None:
+        if not self._cluster.synced():
+            return
+        if self._gathering:
+            self._recorder.round_missed()
+            return
+        launches = self._cluster.launches()
+        self._reconciler.forget_all_but([launch.key for launch in launches])
+        try:
+            looked = self._reconciler.look([launch for launch in launches if not self._reconciler.rests(launch.key)])
+        except Exception as error:  # noqa: BLE001 - the loop must go on, whatever one object holds
+            self._recorder.failed(None, "looking", error)
+            return
+        if not looked.wanted:
+            self._settle_all(_Gathered(looked, {}, now, 0.0))
+            return
+        self._gathering = True
+        deadline = min(max(0.9 * self._tick, SHORTEST_GATHER), LONGEST_GATHER)
+        self._gatherer.submit(lambda: self._gather(looked, now, deadline), Workers.NORMAL)
+
+    def _gather(self, looked: Round, started: float, deadline: float) -> None:
+        asked_at = self._clock.steady()
+        readings = self._reconciler.gather(looked, deadline)
+        self._events.put(_Gathered(looked, readings, started, self._clock.steady() - asked_at))
+
+    def _gather_failed(self, error: BaseException) -> None:
+        self._recorder.failed(None, "gathering", error)
+        self._gathering = False
+
+    def _settle_all(self, gathered: _Gathered) -> None:
+        self._gathering = False
+        left = [len(gathered.looked.seen)]
+        if not left[0]:
+            self._round_done(gathered)
+
+        def settle(key: LaunchKey) -> None:
+            with self._lock:
+                self._queued.discard(key)
+            try:
+                self._reconciler.settle(gathered.looked, key, gathered.readings, asked=True)
+            except Exception as error:  # noqa: BLE001 - one launch's bug must not stop the others
+                self._recorder.failed(key, "deciding", error)
+            with self._lock:
+                left[0] -= 1
+                last = not left[0]
+            if last:
+                self._round_done(gathered)
+
+        for key in gathered.looked.seen:
+            with self._lock:
+                if key in self._queued:
+                    left[0] -= 1
+                    continue
+                self._queued.add(key)
+            self._workers.submit(lambda key=key: settle(key), Workers.NORMAL)  # type: ignore[misc]
+
+    def _round_done(self, gathered: _Gathered) -> None:
+        self._rounds += 1
+        self._recorder.round_done(self._clock.steady() - gathered.started, gathered.seconds)
+
+    def _look_now(self, key: LaunchKey) -> None:
+        """A launch was changed by somebody: what people say must not wait for Prometheus."""
+        launch = self._cluster.launch(key)
+        if launch is None or not self._cluster.synced():
+            return
+
+        def settle() -> None:
+            try:
+                looked = self._reconciler.look([launch])
+                if not self._reconciler.settle(looked, key, {}, asked=False):
+                    # Another thread is at work on it and may have seen the state before: look again soon.
+                    threading.Timer(0.05, self._events.put, (key,)).start()
+            except Exception as error:  # noqa: BLE001 - one launch's bug must not stop the others
+                self._recorder.failed(key, "deciding", error)
+
+        self._workers.submit(settle, Workers.URGENT)

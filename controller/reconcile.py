@@ -1,0 +1,645 @@
+"""One round for the launches that are due: gather, decide, apply. It owns the Protocols that it needs.
+
+The write protocol (why each step is there):
+
+- A raise reads the route and the launch afresh, decides again if they moved, writes its intent into status by
+  compare-and-swap, patches exactly the route it read, and is recorded as done when the weight is in force.
+- A retreat never waits: the patch follows even where the intent could not be stored.
+- An intent to raise whose fate is unknown is fenced before anything else is decided: the route gets a new epoch, so
+  that a write still on its way is refused by the API server.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from controller.core import weights
+from controller.core.decide import Decision, decide
+from controller.core.evidence import Fold, decode
+from controller.core.observation import IntentFate, Observation, TargetView
+from controller.core.plan import InvalidPlanError, Plan, Target, parse
+from controller.core.questions import questions
+from controller.core.report import retreated, with_evidence
+from controller.core.series import Reading, RecordedForm, Subject
+from controller.core.spec import API_VERSION, KIND
+from controller.core.status import Intent, State, Status, UnreadableStatusError, write_status
+from controller.core.world import Launch, LaunchKey, Route, RouteKey, RoutePatch
+from controller.errors import AdapterError, ConflictError, NotFoundError, RefusedError
+
+TRIES = 4
+"""How often a conflict is read again and decided again within one tick."""
+CHECKPOINT_SECONDS = 300.0
+CHECKPOINT_FROM_HORIZON = 3600.0
+"""The evidence of phases longer than this is stored every five minutes besides."""
+CHECKPOINTS_PER_SECOND = 5.0
+REASON_SECONDS = 30.0
+"""A changed reason for waiting is written at most this often per launch."""
+LONGEST_BACKOFF = 60.0
+RETREAT_BACKOFF = 1.0
+
+
+class Cluster(Protocol):
+    """Launches, routes and endpoints: an API server, or a folder of manifests."""
+
+    def start(self) -> None:
+        """Begin to follow the cluster."""
+
+    def stop(self) -> None:
+        """Stop following; returns within two seconds."""
+
+    def synced(self) -> bool:
+        """Whether every kind was listed once; before that, an empty list says nothing."""
+
+    def problem(self) -> str:
+        """Why the view may be old; empty when it is not."""
+
+    def launches(self) -> list[Launch]:
+        """All launches, from the cache."""
+
+    def launch(self, key: LaunchKey) -> Launch | None:
+        """One launch, from the cache."""
+
+    def route(self, key: RouteKey) -> Route | None:
+        """One route, from the cache."""
+
+    def ready_endpoints(self, namespace: str, service: str) -> int | None:
+        """How many endpoints of a Service are ready; None: not known."""
+
+    def subscribe(self, callback: Callable[[LaunchKey], None]) -> None:
+        """Call back when more than the status of a launch has changed."""
+
+    def read_launch(self, key: LaunchKey) -> Launch:
+        """One launch, afresh."""
+
+    def read_route(self, key: RouteKey) -> Route:
+        """One route, afresh."""
+
+    def write_status(self, launch: Launch, status: Mapping[str, Any]) -> Launch:
+        """Store the status if the launch is still the very version given; returns what was stored."""
+
+    def patch_route(self, patch: RoutePatch, dry_run: bool = False) -> Route:  # noqa: FBT001, FBT002
+        """Change exactly these weights and the epoch annotation; returns what was stored."""
+
+
+class Evidence(Protocol):
+    """Where readings come from."""
+
+    def gather(self, wanted: Mapping[Subject, int], now: float, deadline_s: float) -> dict[Subject, Reading]:
+        """Rows of each subject after the given instant, asked at ``now`` (epoch s), within ``deadline_s`` seconds."""
+
+
+class Recorder(Protocol):
+    """Who is told of what was decided and done."""
+
+    def decided(self, key: LaunchKey, decision: Decision) -> None:
+        """A decision that changed where a launch stands was stored or tried."""
+
+    def judged(self, key: LaunchKey, decision: Decision, views: tuple[TargetView, ...]) -> None:
+        """A launch was evaluated."""
+
+    def rolled_back(self, key: LaunchKey, status: Status) -> None:
+        """Every canary of the launch was seen at 0, and that is recorded."""
+
+    def failed(self, key: LaunchKey, doing: str, error: BaseException) -> None:
+        """Something did not work; it will be tried again."""
+
+    def forgotten(self, key: LaunchKey) -> None:
+        """The launch is gone."""
+
+
+class Clock(Protocol):
+    """The two clocks: one that says what time it is, one that only goes forward and counts suspended time."""
+
+    def now(self) -> float:
+        """Seconds since the epoch, UTC."""
+
+    def steady(self) -> float:
+        """Seconds of a clock without steps."""
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def now(self) -> float:
+        """Seconds since the epoch, UTC."""
+        return time.time()
+
+    def steady(self) -> float:
+        """CLOCK_BOOTTIME where there is one: it goes on while the machine is suspended."""
+        return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+@dataclass(slots=True)
+class _Memory:
+    """What this process knows of a launch beyond the API: nothing that it could not find out again.
+
+    ``stored`` are the folds as status holds them, for which ``folds`` are the newer ones.
+    """
+
+    uid: str
+    stored: Mapping[str, str] = field(default_factory=dict)
+    folds: Mapping[str, Fold] = field(default_factory=dict)
+    running_of: Mapping[str, Any] | None = None
+    running: Plan | None = None
+    intent: str = ""
+    fate: IntentFate = "none"
+    intent_since: float = 0.0
+    in_force_of: tuple[object, ...] = ()
+    in_force_since: float | None = None
+    epoch: int = 0
+    last_write: float = -1e9
+    trouble: str = ""
+    failures: int = 0
+    not_before: float = -1e9
+    recording: bool = False
+    busy: threading.Lock = field(default_factory=threading.Lock)
+
+
+class _Budget:
+    """A token bucket: so many per second over the whole fleet."""
+
+    def __init__(self, per_second: float, clock: Clock) -> None:
+        self._rate, self._clock = per_second, clock
+        self._tokens, self._at = per_second, clock.steady()
+        self._lock = threading.Lock()
+
+    def take(self) -> bool:
+        with self._lock:
+            now = self._clock.steady()
+            self._tokens = min(self._rate, self._tokens + (now - self._at) * self._rate)
+            self._at = now
+            if self._tokens < 1:
+                return False
+            self._tokens -= 1
+            return True
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One observation per launch of a round, and what must be asked for them."""
+
+    now: float
+    seen: Mapping[LaunchKey, Observation]
+    wanted: Mapping[Subject, int]
+
+
+class Reconciler:
+    """Brings launches, evidence and writes together. Thread-safe per launch: one thread at a time works on one."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        evidence: Evidence,
+        recorder: Recorder,
+        clock: Clock,
+        *,
+        recorded: RecordedForm | None = None,
+        route_settle: float = 10.0,
+        later: Callable[[Callable[[], None]], None] | None = None,
+    ) -> None:
+        self._cluster = cluster
+        self._evidence = evidence
+        self._recorder = recorder
+        self._clock = clock
+        self._recorded = recorded or RecordedForm()
+        self._route_settle = route_settle
+        self._later = later or (lambda work: work())
+        self._memory: dict[LaunchKey, _Memory] = {}
+        self._budget = _Budget(CHECKPOINTS_PER_SECOND, clock)
+
+    # Gather
+
+    def look(self, launches: Iterable[Launch]) -> Round:
+        """Observe these launches from the cache, and say what Prometheus must be asked."""
+        now = round(self._clock.now(), 3)
+        claims = self._claims(self._cluster.launches())
+        seen: dict[LaunchKey, Observation] = {}
+        wanted: dict[Subject, int] = {}
+        for launch in launches:
+            if launch.deleting or isinstance(launch.status, UnreadableStatusError):
+                if isinstance(launch.status, UnreadableStatusError):
+                    self._recorder.failed(launch.key, "reading its status", launch.status)
+                continue
+            observed = self._observe(launch, now, claims)
+            seen[launch.key] = observed
+            for subject, after in questions(observed).items():
+                wanted[subject] = min(after, wanted.get(subject, after))
+        return Round(now, seen, wanted)
+
+    def gather(self, looked: Round, deadline_s: float) -> dict[Subject, Reading]:
+        """Ask Prometheus what the round wants to know."""
+        return self._evidence.gather(looked.wanted, looked.now, deadline_s) if looked.wanted else {}
+
+    def forget_all_but(self, keys: Iterable[LaunchKey]) -> None:
+        """Drop what is remembered of launches that are gone."""
+        for key in set(self._memory) - set(keys):
+            self._memory.pop(key, None)
+            self._recorder.forgotten(key)
+
+    def rests(self, key: LaunchKey) -> bool:
+        """Whether the launch is to be left alone for now, after failures."""
+        memory = self._memory.get(key)
+        return memory is not None and self._clock.steady() < memory.not_before
+
+    def _claims(self, launches: Iterable[Launch]) -> dict[tuple[RouteKey, str], LaunchKey]:
+        """Which launch may move each route: the oldest of those that are not over."""
+        claims: dict[tuple[RouteKey, str], tuple[float, str, LaunchKey]] = {}
+        for launch in launches:
+            status = launch.status
+            if isinstance(status, UnreadableStatusError) or status.state in (State.ROLLED_BACK, State.SUCCEEDED):
+                continue
+            for target in self._targets(launch):
+                place = _route_key(launch.key.namespace, target), target.rule
+                claim = launch.created, launch.uid, launch.key
+                claims[place] = min(claim, claims.get(place, claim))
+        return {place: claim[2] for place, claim in claims.items()}
+
+    def _targets(self, launch: Launch) -> tuple[Target, ...]:
+        """The targets that the run stands on; before a run, those of the plan."""
+        memory = self._remember(launch)
+        if memory.running is not None:
+            return memory.running.targets
+        return launch.plan.targets if isinstance(launch.plan, Plan) else ()
+
+    def _remember(self, launch: Launch) -> _Memory:
+        memory = self._memory.get(launch.key)
+        if memory is None or memory.uid != launch.uid:
+            memory = self._memory[launch.key] = _Memory(uid=launch.uid)
+        status = launch.status
+        stands_on = status.run.stands_on if isinstance(status, Status) and status.run else None
+        if memory.running_of != stands_on:
+            memory.running_of = stands_on
+            memory.running = _parse_standing(launch, stands_on, self._recorded)
+        return memory
+
+    def _observe(
+        self, launch: Launch, now: float, claims: Mapping[tuple[RouteKey, str], LaunchKey] | None = None
+    ) -> Observation:
+        status = launch.status
+        assert isinstance(status, Status)
+        memory = self._remember(launch)
+        targets = self._targets(launch)
+        if claims is None:
+            claims = self._claims(self._cluster.launches())
+        others = (claims.get((_route_key(launch.key.namespace, target), target.rule)) for target in targets)
+        claimed_by = next((other for other in others if other is not None and other != launch.key), None)
+        return Observation(
+            now=now,
+            namespace=launch.key.namespace,
+            name=launch.key.name,
+            generation=launch.generation,
+            plan=launch.plan,
+            running=memory.running,
+            status=status,
+            annotations=launch.annotations,
+            targets=tuple(self._view(launch, target, memory) for target in targets),
+            epoch=memory.epoch or status.epoch + 1,
+            folds=self._folds(status, memory),
+            awake=self._awake(status, memory),
+            intent_age=self._clock.steady() - memory.intent_since if self._fate(status, memory) != "none" else 0.0,
+            intent_fate=self._fate(status, memory),
+            claimed_by=str(claimed_by) if claimed_by else "",
+            route_settle=self._route_settle,
+        )
+
+    def _view(self, launch: Launch, target: Target, memory: _Memory, route: Route | None = None) -> TargetView:
+        key = _route_key(launch.key.namespace, target)
+        route = route or self._cluster.route(key)
+        weight, problem, takes, accepted = None, memory.trouble, False, None
+        if route is None:
+            problem = f"{key} of target {target.name} does not exist; create it, or name another route"
+        else:
+            takes = weights.canary_takes_traffic(route, target)
+            try:
+                weight = weights.live_weight(route, target)
+            except weights.SplitError as error:
+                problem = str(error)
+            if route.parents:
+                accepted = all(
+                    parent.accepted and parent.observed_generation >= route.generation for parent in route.parents
+                )
+        return TargetView(
+            name=target.name,
+            weight=weight,
+            problem=problem,
+            takes_traffic=takes,
+            accepted=accepted,
+            canary_ready=self._cluster.ready_endpoints(launch.key.namespace, target.canary),
+            stable_ready=self._cluster.ready_endpoints(launch.key.namespace, target.stable),
+        )
+
+    def _folds(self, status: Status, memory: _Memory) -> Mapping[str, Fold]:
+        """The newest folds: those in memory where they follow from what status holds, else status' own."""
+        if memory.stored is not status.folds and memory.stored != status.folds:
+            memory.folds = _decode(status.folds)
+        memory.stored = status.folds
+        return memory.folds
+
+    def _fate(self, status: Status, memory: _Memory) -> IntentFate:
+        """What this process knows of the open intent to raise; of another process' one it knows nothing."""
+        intent = status.intent
+        if intent is None or intent.kind != "raise":
+            memory.intent, memory.fate = "", "none"
+        elif memory.intent != intent.id:
+            memory.intent, memory.fate, memory.intent_since = intent.id, "unknown", self._clock.steady()
+        return memory.fate
+
+    def _awake(self, status: Status, memory: _Memory) -> float | None:
+        """Seconds since the newest weight came into force, if this process saw it; a restart has not."""
+        place = (status.phase, status.step, *(target.in_force_at for target in status.targets))
+        if memory.in_force_of != place:
+            first = not memory.in_force_of
+            memory.in_force_of = place
+            memory.in_force_since = None if first else self._clock.steady()
+        return None if memory.in_force_since is None else self._clock.steady() - memory.in_force_since
+
+    # Decide and apply
+
+    def settle(self, looked: Round, key: LaunchKey, readings: Mapping[Subject, Reading], *, asked: bool) -> bool:
+        """Decide for one launch of the round and do what follows; False where another thread works on it.
+
+        ``asked`` is false in a round that did not ask Prometheus: then nothing can be raised.
+        """
+        launch = self._cluster.launch(key)
+        memory = self._memory.get(key)
+        if launch is None or memory is None or memory.uid != launch.uid:
+            return True
+        if memory.recording or not memory.busy.acquire(blocking=False):
+            return False
+        try:
+            seen = self._observe(launch, looked.now)
+            wanted = questions(seen)
+            readings = {subject: readings[subject] for subject in wanted if subject in readings}
+            self._apply(launch, replace(seen, readings=readings), memory, asked=asked)
+        except AdapterError as error:
+            self._back_off(memory, key, error)
+        finally:
+            memory.busy.release()
+        return True
+
+    def _back_off(self, memory: _Memory, key: LaunchKey, error: Exception) -> None:
+        memory.failures += 1
+        pause = min(0.25 * 2 ** min(memory.failures, 10), LONGEST_BACKOFF)
+        memory.not_before = self._clock.steady() + pause
+        self._recorder.failed(key, "writing", error)
+
+    def _apply(self, launch: Launch, seen: Observation, memory: _Memory, *, asked: bool) -> None:
+        for _ in range(TRIES):
+            decision = decide(seen)
+            self._recorder.judged(launch.key, decision, seen.targets)
+            if seen.status.epoch > seen.epoch:
+                raise RefusedError(
+                    f"launch {launch.key} is run by another controller (epoch {seen.status.epoch}, ours {seen.epoch})"
+                )
+            if decision.lowers:
+                self._retreat(launch, decision, memory)
+                return
+            try:
+                if seen.intent_fate == "unknown":
+                    launch = self._fence(launch, seen, memory)
+                elif decision.raises:
+                    if self._raise(launch, seen, decision, memory):
+                        return
+                    launch = self._cluster.read_launch(launch.key)
+                else:
+                    self._store(launch, seen, decision, memory, asked=asked)
+                    return
+            except ConflictError:
+                launch = self._cluster.read_launch(launch.key)
+            if isinstance(launch.status, UnreadableStatusError) or launch.uid != memory.uid:
+                return
+            seen = replace(self._observe(launch, seen.now), readings=seen.readings)
+        # Somebody writes faster than we read: the next tick tries again.
+
+    def _write(self, launch: Launch, status: Status, memory: _Memory) -> Launch:
+        stored = self._cluster.write_status(launch, write_status(status))
+        memory.epoch = status.epoch
+        memory.last_write = self._clock.steady()
+        memory.failures, memory.not_before, memory.trouble = 0, -1e9, ""
+        return stored
+
+    def _keep_folds(self, decision: Decision, stored: Launch | None, memory: _Memory) -> None:
+        memory.folds = decision.folds
+        if stored is not None and isinstance(stored.status, Status):
+            memory.stored = stored.status.folds
+
+    def _store(self, launch: Launch, seen: Observation, decision: Decision, memory: _Memory, *, asked: bool) -> None:
+        idle = self._clock.steady() - memory.last_write
+        reason = decision.changed and asked and idle >= REASON_SECONDS
+        if not (decision.decisive or reason or (self._checkpoint_due(seen, decision, idle) and self._budget.take())):
+            self._keep_folds(decision, None, memory)
+            return
+        stored = self._write(launch, with_evidence(decision), memory)
+        self._keep_folds(decision, stored, memory)
+        if decision.decisive:
+            self._recorder.decided(launch.key, decision)
+
+    def _checkpoint_due(self, seen: Observation, decision: Decision, idle: float) -> bool:
+        if idle < CHECKPOINT_SECONDS or seen.running is None or decision.folds == _decode(seen.status.folds):
+            return False
+        horizon = seen.running.phases[0].horizon
+        return horizon is None or horizon > CHECKPOINT_FROM_HORIZON
+
+    def _raise(self, launch: Launch, seen: Observation, decision: Decision, memory: _Memory) -> bool:
+        """True when the raise was written (or refused for good); False when the world moved: decide again."""
+        # A raise into the next phase stands on the plan as it is now.
+        targets = {target.name: target for target in launch.plan.targets} if isinstance(launch.plan, Plan) else {}
+        ((name, weight),) = decision.weights.items()
+        target = targets[name]
+        route = self._cluster.read_route(_route_key(launch.key.namespace, target))
+        fresh = self._cluster.read_launch(launch.key)
+        if fresh.resource_version != launch.resource_version or fresh.uid != launch.uid:
+            return False
+        view = self._view(launch, target, memory, route)
+        if view != seen.target(name):
+            seen = replace(seen, targets=tuple(view if view.name == item.name else item for item in seen.targets))
+            again = decide(seen)
+            if not again.raises or again.weights != decision.weights:
+                return False
+        epoch = f"{seen.epoch}-{decision.id}"
+        try:
+            patch = weights.patch(route, target, weight, epoch, fresh=True)
+        except weights.SplitError as error:
+            self._trouble(launch, memory, str(error))
+            return True
+        try:
+            if view.weight == 0 != weight:
+                self._cluster.patch_route(patch, dry_run=True)
+        except (RefusedError, NotFoundError) as error:
+            self._trouble(launch, memory, f"a dry run of the first raise was refused: {error}")
+            return True
+        stored = self._write(fresh, with_evidence(decision), memory)
+        self._keep_folds(decision, stored, memory)
+        memory.intent, memory.fate, memory.intent_since = decision.id, "unknown", self._clock.steady()
+        self._recorder.decided(launch.key, decision)
+        if view.weight == weight:
+            # The next phase begins at the weight that the last one ended with: nothing to write.
+            memory.fate = "written"
+            return True
+        try:
+            answer = self._cluster.patch_route(patch)
+        except (ConflictError, NotFoundError):
+            memory.fate = "fenced"
+            return False
+        except RefusedError as error:
+            memory.fate = "fenced"
+            self._trouble(launch, memory, f"the raise was refused: {error}")
+            return True
+        memory.intent_since = self._clock.steady()
+        if weights.live_weight(answer, target) != weight:
+            self._trouble(launch, memory, f"{route.key}: something else than the raise was stored")
+        memory.fate = "written"
+        return True
+
+    def _trouble(self, launch: Launch, memory: _Memory, problem: str) -> None:
+        """The route cannot be written as it should be: the launch shows it, and tries again after a pause."""
+        memory.trouble = problem
+        self._back_off(memory, launch.key, RefusedError(problem))
+
+    def _fence(self, launch: Launch, seen: Observation, memory: _Memory) -> Launch:
+        """Make sure that an intent to raise of unknown fate either has happened or never will."""
+        status = seen.status
+        intent = status.intent
+        assert intent is not None
+        if status.epoch < seen.epoch:
+            launch = self._write(launch, status.model_copy(update={"epoch": seen.epoch}), memory)
+        for target in self._intent_targets(launch, seen, intent):
+            for attempt in range(TRIES):
+                try:
+                    route = self._cluster.read_route(_route_key(launch.key.namespace, target))
+                    self._cluster.patch_route(
+                        RoutePatch(
+                            key=route.key,
+                            uid=route.uid,
+                            resource_version=route.resource_version,
+                            edits=(),
+                            epoch=f"{seen.epoch}-{intent.id}-fence",
+                        )
+                    )
+                    break
+                except NotFoundError:
+                    break
+                except ConflictError:
+                    if attempt == TRIES - 1:
+                        raise
+        memory.fate = "fenced"
+        memory.intent_since = self._clock.steady()
+        return launch
+
+    def _intent_targets(self, launch: Launch, seen: Observation, intent: Intent) -> Iterable[Target]:
+        known: dict[str, Target] = {}
+        for plan in (launch.plan, seen.running):
+            if isinstance(plan, Plan):
+                known.update({target.name: target for target in plan.targets})
+        return [known[name] for name in intent.weights if name in known]
+
+    def _retreat(self, launch: Launch, decision: Decision, memory: _Memory) -> None:
+        """Weight 0 first of all; status follows as far as it can be written."""
+        status = decision.status
+        stored: Launch | None = None
+        if decision.decisive:
+            try:
+                stored = self._write(launch, with_evidence(decision), memory)
+                self._keep_folds(decision, stored, memory)
+            except AdapterError as error:
+                self._recorder.failed(launch.key, "storing the intent to retreat", error)
+            self._recorder.decided(launch.key, decision)
+        if status.intent is None:
+            return
+        done = not decision.withheld
+        for target in self._targets(launch):
+            if target.name in decision.weights and not self._lower(launch, target, decision, status.epoch):
+                done = False
+        if not done:
+            memory.not_before = self._clock.steady() + RETREAT_BACKOFF
+            return
+        memory.failures = 0
+        base = stored or launch
+        memory.recording = True
+        self._later(lambda: self._retreated(base, status, memory))
+
+    def _lower(self, launch: Launch, target: Target, decision: Decision, epoch: int) -> bool:
+        """Whether the canary of this target is known to be at 0 now."""
+        key = _route_key(launch.key.namespace, target)
+        route = self._cluster.route(key)
+        for _ in range(TRIES):
+            try:
+                if route is None:
+                    route = self._cluster.read_route(key)
+                patch = weights.patch(route, target, 0, f"{epoch}-{decision.id}", fresh=False)
+                answer = self._cluster.patch_route(patch)
+                if not weights.canary_takes_traffic(answer, target):
+                    return True
+                route = answer
+            except ConflictError:
+                route = None
+            except NotFoundError:
+                return True
+            except weights.SplitError as error:
+                # Renamed or removed backends: nothing is written onto a wrong one; no canary there, no traffic.
+                self._recorder.failed(launch.key, "lowering the canary", error)
+                return False
+            except AdapterError as error:
+                self._recorder.failed(launch.key, "lowering the canary", error)
+                return False
+        return False
+
+    def _retreated(self, launch: Launch, status: Status, memory: _Memory) -> None:
+        """Record that the canary is at 0. Where that fails, the open intent makes the next tick do it again."""
+        try:
+            self._record_retreat(launch, status, memory)
+        except AdapterError as error:
+            self._recorder.failed(launch.key, "recording the retreat", error)
+        finally:
+            memory.recording = False
+
+    def _record_retreat(self, launch: Launch, status: Status, memory: _Memory) -> None:
+        intent = status.intent
+        for _ in range(TRIES):
+            try:
+                current = launch.status
+                if not isinstance(current, Status) or current.intent is None or current.intent != intent:
+                    return
+                done = retreated(current.model_copy(update={"epoch": status.epoch}), self._now())
+                self._write(launch, done, memory)
+                self._recorder.rolled_back(launch.key, done)
+                return
+            except ConflictError:
+                launch = self._cluster.read_launch(launch.key)
+
+    def _now(self) -> float:
+        return round(self._clock.now(), 3)
+
+
+def _route_key(namespace: str, target: Target) -> RouteKey:
+    return RouteKey(target.route_kind, namespace, target.route)
+
+
+def _decode(stored: Mapping[str, str]) -> dict[str, Fold]:
+    """The folds that can be read; another one starts anew (its evidence with it), which only ever delays."""
+    folds = {}
+    for key, text in stored.items():
+        try:
+            folds[key] = decode(text)
+        except (ValueError, IndexError):
+            continue
+    return folds
+
+
+def _parse_standing(launch: Launch, stands_on: Mapping[str, Any] | None, recorded: RecordedForm) -> Plan | None:
+    if stands_on is None:
+        return None
+    document = {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "metadata": {"name": launch.key.name, "namespace": launch.key.namespace},
+        "spec": stands_on,
+    }
+    try:
+        return parse(document, recorded)
+    except InvalidPlanError:
+        return None

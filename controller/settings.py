@@ -1,0 +1,260 @@
+"""Typed settings from flags and environment; every fault is reported at once.
+
+Each flag has an environment variable of the same name: ``--tick`` is ``AUTO_ADVANCE_TICK``. Flags win.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from controller.core.units import parse_duration
+
+ENVIRONMENT_PREFIX = "AUTO_ADVANCE_"
+SHORTEST_TICK = 0.25
+
+
+class SettingsError(Exception):
+    """Settings with faults; all of them, one sentence each."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = tuple(faults)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One flag: its name without dashes in front, what it means, its default as it would be typed."""
+
+    name: str
+    help: str
+    default: str = ""
+    repeated: bool = False
+    switch: bool = False
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that says the same."""
+        return ENVIRONMENT_PREFIX + self.name.upper().replace("-", "_")
+
+
+RUN_SETTINGS: tuple[Setting, ...] = (
+    Setting("folder", "Run on a folder of manifests instead of an API server."),
+    Setting("kubeconfig", "Kubeconfig file; default: in a pod its service account, elsewhere KUBECONFIG."),
+    Setting("context", "Context of the kubeconfig."),
+    Setting("namespace", "Watch this namespace only; may be repeated. Default: all.", repeated=True),
+    Setting("tick", "How often every launch is looked at, 0.25s or more.", "10s"),
+    Setting("workers", "How many launches are written to at the same time, 1 to 64.", "8"),
+    Setting("route-settle", "How long a weight takes to be in force where no gateway reports it.", "10s"),
+    Setting("prometheus", "Base URL of Prometheus; may have a path.", "http://127.0.0.1:9090"),
+    Setting("prometheus-header", "NAME=VALUE sent with every query, such as a tenant; may be repeated.", repeated=True),
+    Setting("prometheus-param", "NAME=VALUE added to every query, such as partial_response=false.", repeated=True),
+    Setting("prometheus-bearer-token-file", "File with the bearer token; read again when it changes."),
+    Setting("prometheus-username", "User for basic authentication."),
+    Setting("prometheus-password-file", "File with that user's password; read again when it changes."),
+    Setting("prometheus-ca-file", "CA that signs the certificate of Prometheus."),
+    Setting("prometheus-cert-file", "Client certificate for mutual TLS."),
+    Setting("prometheus-key-file", "Key of the client certificate."),
+    Setting("prometheus-proxy", "Proxy to Prometheus; the environment's proxies are not used."),
+    Setting("prometheus-timeout", "How long one answer may take in all.", "5s"),
+    Setting("recorded-interval", "Interval of the recording rules in rules/.", "10s"),
+    Setting("recorded-offset", "Offset in the recording rules in rules/.", "5s"),
+    Setting("recorded-settle", "How long after its instant a recorded sample may still appear.", "10s"),
+    Setting("unconfined-queries", "Do not add namespace and track to the selectors of plans.", switch=True),
+    Setting("alertmanager", "Base URL of an Alertmanager; may be repeated: alerts go to every one.", repeated=True),
+    Setting("external-url", "URL that alerts link to.", "http://127.0.0.1:8080"),
+    Setting("listen", "HOST:PORT for /metrics, /livez and /readyz; port 0 takes a free one.", "127.0.0.1:8080"),
+    Setting("log-format", "json, text, or auto: text on a terminal.", "auto"),
+    Setting("log-level", "debug, info, warning or error.", "info"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What ``auto-advance run`` runs with. Durations are seconds."""
+
+    folder: Path | None
+    kubeconfig: str
+    context: str
+    namespaces: tuple[str, ...]
+    tick: float
+    workers: int
+    route_settle: float
+    prometheus_url: str
+    prometheus_headers: Mapping[str, str] = field(repr=False)
+    prometheus_params: Mapping[str, str] = field(repr=False)
+    prometheus_bearer_token_file: str
+    prometheus_username: str
+    prometheus_password_file: str
+    prometheus_ca_file: str
+    prometheus_cert_file: str
+    prometheus_key_file: str
+    prometheus_proxy: str = field(repr=False)
+    prometheus_timeout: float
+    recorded_interval: int
+    recorded_offset: float
+    recorded_settle: float
+    confine: bool
+    alertmanagers: tuple[str, ...]
+    external_url: str
+    listen: tuple[str, int]
+    log_json: bool | None
+    log_level: str
+
+
+class _Reader:
+    """Reads single settings and collects what is wrong with them."""
+
+    def __init__(self, flags: Mapping[str, object], environment: Mapping[str, str]) -> None:
+        self._flags, self._environment = flags, environment
+        self.faults: list[str] = []
+        self._known = {setting.name: setting for setting in RUN_SETTINGS}
+
+    def fault(self, name: str, message: str) -> None:
+        setting = self._known[name]
+        self.faults.append(f"--{name} ({setting.variable}): {message}")
+
+    def many(self, name: str) -> tuple[str, ...]:
+        given = self._flags.get(name)
+        if isinstance(given, list | tuple) and given:
+            return tuple(str(item) for item in given)
+        text = self._environment.get(self._known[name].variable, "")
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+
+    def text(self, name: str) -> str:
+        given = self._flags.get(name)
+        if given not in (None, ""):
+            return str(given)
+        return self._environment.get(self._known[name].variable) or self._known[name].default
+
+    def switch(self, name: str) -> bool:
+        if self._flags.get(name):
+            return True
+        text = self._environment.get(self._known[name].variable, "").lower()
+        if text not in ("", "0", "false", "no", "1", "true", "yes"):
+            self.fault(name, f"{text!r} is not a switch; write true or false")
+        return text in ("1", "true", "yes")
+
+    def duration(self, name: str, shortest: float = 0.0, longest: float = 86400.0) -> float:
+        try:
+            seconds = parse_duration(self.text(name))
+        except ValueError as error:
+            self.fault(name, str(error))
+            return shortest
+        if not shortest <= seconds <= longest:
+            self.fault(name, f"{self.text(name)} is out of range; write {shortest:g}s to {longest:g}s")
+        return seconds
+
+    def whole(self, name: str, lowest: int, highest: int) -> int:
+        text = self.text(name)
+        if not text.isdecimal() or not lowest <= int(text) <= highest:
+            self.fault(name, f"{text!r} is out of range; write a whole number from {lowest} to {highest}")
+            return lowest
+        return int(text)
+
+    def choice(self, name: str, *choices: str) -> str:
+        text = self.text(name)
+        if text not in choices:
+            self.fault(name, f"{text!r} is none of {', '.join(choices)}")
+        return text
+
+    def url(self, name: str, text: str) -> str:
+        parts = urlsplit(text)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            self.fault(name, f"{text!r} is not a URL; write one such as http://127.0.0.1:9090")
+        return text.rstrip("/")
+
+    def pairs(self, name: str) -> dict[str, str]:
+        pairs = {}
+        for text in self.many(name):
+            key, equals, value = text.partition("=")
+            if not equals or not key.strip():
+                self.fault(name, "one value has no name; write NAME=VALUE")
+                continue
+            pairs[key.strip()] = value
+        return pairs
+
+    def file(self, name: str) -> str:
+        text = self.text(name)
+        if text and not Path(text).is_file():
+            self.fault(name, f"{text} is not a file")
+        return text
+
+    def listen(self, name: str) -> tuple[str, int]:
+        text = self.text(name)
+        host, _, port = text.rpartition(":")
+        host = host.strip("[]")
+        try:
+            ipaddress.ip_address(host or "127.0.0.1")
+        except ValueError:
+            self.fault(name, f"{host!r} is not an IP address; write HOST:PORT such as 0.0.0.0:8080")
+        if not port.isdecimal() or int(port) > 65535:
+            self.fault(name, f"{text!r} has no port; write HOST:PORT such as 127.0.0.1:8080")
+            return host, 0
+        return host or "127.0.0.1", int(port)
+
+
+def read_settings(flags: Mapping[str, object], environment: Mapping[str, str]) -> Settings:
+    """The settings of ``auto-advance run``; ``flags`` by their names, absent or empty where not given.
+
+    Raises:
+        SettingsError: with every fault.
+    """
+    read = _Reader(flags, environment)
+    folder = read.text("folder")
+    if folder and not Path(folder).is_dir():
+        read.fault("folder", f"{folder} is not a folder; create it, or name another")
+    if folder:
+        for name in ("kubeconfig", "context"):
+            if read.text(name):
+                read.fault(name, "it cannot be given together with --folder; give one of the two")
+    username, password = read.text("prometheus-username"), read.file("prometheus-password-file")
+    if bool(username) != bool(password):
+        missing = "prometheus-password-file" if username else "prometheus-username"
+        read.fault(missing, "basic authentication wants a user and a password file; give both")
+    token = read.file("prometheus-bearer-token-file")
+    if token and username:
+        read.fault("prometheus-bearer-token-file", "it cannot be given together with a user; give one of the two")
+    certificate, key = read.file("prometheus-cert-file"), read.file("prometheus-key-file")
+    if bool(certificate) != bool(key):
+        read.fault("prometheus-key-file", "mutual TLS wants a certificate and its key; give both")
+    interval = read.duration("recorded-interval", 1.0, 3600.0)
+    if interval != int(interval):
+        read.fault("recorded-interval", "it must be whole seconds")
+    log_format = read.choice("log-format", "auto", "json", "text")
+    proxy = read.text("prometheus-proxy")
+    settings = Settings(
+        folder=Path(folder) if folder else None,
+        kubeconfig=read.file("kubeconfig"),
+        context=read.text("context"),
+        namespaces=read.many("namespace"),
+        tick=read.duration("tick", SHORTEST_TICK, 3600.0),
+        workers=read.whole("workers", 1, 64),
+        route_settle=read.duration("route-settle", 0.0, 600.0),
+        prometheus_url=read.url("prometheus", read.text("prometheus")),
+        prometheus_headers=read.pairs("prometheus-header"),
+        prometheus_params=read.pairs("prometheus-param"),
+        prometheus_bearer_token_file=token,
+        prometheus_username=username,
+        prometheus_password_file=password,
+        prometheus_ca_file=read.file("prometheus-ca-file"),
+        prometheus_cert_file=certificate,
+        prometheus_key_file=key,
+        prometheus_proxy=read.url("prometheus-proxy", proxy) if proxy else "",
+        prometheus_timeout=read.duration("prometheus-timeout", 0.1, 120.0),
+        recorded_interval=max(1, int(interval)),
+        recorded_offset=read.duration("recorded-offset", 0.0, 3600.0),
+        recorded_settle=read.duration("recorded-settle", 0.0, 3600.0),
+        confine=not read.switch("unconfined-queries"),
+        alertmanagers=tuple(read.url("alertmanager", url) for url in read.many("alertmanager")),
+        external_url=read.url("external-url", read.text("external-url")),
+        listen=read.listen("listen"),
+        log_json={"json": True, "text": False}.get(log_format),
+        log_level=read.choice("log-level", "debug", "info", "warning", "error"),
+    )
+    if read.faults:
+        raise SettingsError(read.faults)
+    return settings

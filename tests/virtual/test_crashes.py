@@ -1,0 +1,110 @@
+"""Every write of a launch, with the process dying before it, after it, and with its answer lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.virtual.world import Crash, World, answer_lost, shop
+
+TICK = 5.0
+
+
+def good() -> World:
+    return shop()
+
+
+def bad_at_30() -> World:
+    world = shop()
+    world.before_write = lambda number, kind: None
+    return world
+
+
+def _play(world: World, *, turns_bad: bool) -> None:
+    """Run to the end; a process that dies is started again."""
+    process = world.reconciler()
+    end = world.clock.at + 4 * 3600
+    while world.clock.at < end and world.state not in ("Succeeded", "RolledBack"):
+        world.clock.at += TICK
+        if turns_bad and world.weight() == 300 and len(world.service("shop").canary_errors) == 1:
+            world.service("shop").canary_errors.append((world.clock.at + 30, 0.2))
+        try:
+            world.turn(process)
+        except Crash:
+            process = world.reconciler()
+
+
+def _reference(*, turns_bad: bool) -> World:
+    world = shop()
+    _play(world, turns_bad=turns_bad)
+    return world
+
+
+GOOD, BAD = _reference(turns_bad=False), _reference(turns_bad=True)
+
+
+def _harm(world: World, number: int, harm: str) -> None:
+    armed = [True]
+
+    def strike(then: Callable[[], None]) -> Callable[[int, str], None]:
+        def at(now: int, kind: str) -> None:
+            if armed[0] and now == number:
+                armed[0] = False
+                then()
+
+        return at
+
+    def die() -> None:
+        raise Crash
+
+    if harm == "crash before":
+        world.before_write = strike(die)
+    elif harm == "crash after":
+        world.after_write = strike(die)
+    elif harm == "answer lost":
+        world.after_write = strike(answer_lost)
+    elif harm == "lost before":
+        world.before_write = strike(answer_lost)
+
+
+HARMS = ("crash before", "crash after", "answer lost", "lost before")
+
+
+@pytest.mark.parametrize("harm", HARMS)
+@pytest.mark.parametrize("number", range(len(GOOD.writes)))
+def test_a_good_launch_ends_the_same_with_no_step_twice_and_none_skipped(number: int, harm: str) -> None:
+    world = shop()
+    _harm(world, number, harm)
+    _play(world, turns_bad=False)
+    assert [weight for _, _, weight in world.weights_seen] == [50, 300, 1000]
+    assert world.state == "Succeeded"
+
+
+@pytest.mark.parametrize("harm", HARMS)
+@pytest.mark.parametrize("number", range(len(BAD.writes)))
+def test_a_bad_launch_ends_the_same_and_never_rises_after_its_retreat(number: int, harm: str) -> None:
+    world = shop()
+    _harm(world, number, harm)
+    _play(world, turns_bad=True)
+    assert [weight for _, _, weight in world.weights_seen] == [50, 300, 0]
+    assert world.state == "RolledBack"
+
+
+def test_a_raise_costs_three_writes_and_two_reads_and_a_retreat_three_writes() -> None:
+    raises = len(GOOD.raises)
+    # The first write starts the run, the last one records success; the first raise is a dry run besides.
+    assert len(GOOD.writes) == 3 * raises + 2
+    assert GOOD.reads == 2 * raises
+    retreat = [write for write in BAD.writes if write[0] >= BAD.weights_seen[-1][0]]
+    assert len(retreat) <= 3
+
+
+def test_the_dwell_of_a_step_is_never_shortened_by_a_crash() -> None:
+    for number in range(len(GOOD.writes)):
+        world = shop()
+        _harm(world, number, "crash after")
+        _play(world, turns_bad=False)
+        at = [when for when, _, _ in world.weights_seen]
+        assert at[1] - at[0] >= 120, number
+        assert at[2] - at[1] >= 120, number
