@@ -15,12 +15,12 @@ from typing import Annotated, Any
 import typer
 
 from controller.adapters.alertmanager import AlertSender
-from controller.adapters.files import Folder
+from controller.adapters.files import Files
 from controller.adapters.kubernetes import Kubernetes, KubernetesSettings
 from controller.adapters.prometheus import Prometheus, PrometheusSettings
 from controller.adapters.promql import Confinement
-from controller.adapters.yaml_documents import UnreadableYamlError, read_documents
-from controller.core.alerts import alerts_of
+from controller.adapters.yaml_documents import YamlError, read_documents
+from controller.core.alerts import alerts_of_decision
 from controller.core.decide import Decision
 from controller.core.observation import TargetView
 from controller.core.plan import InvalidPlanError, Plan, parse
@@ -90,15 +90,18 @@ def validate(
         try:
             text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
             documents = read_documents(text)
-        except (OSError, UnicodeDecodeError, UnreadableYamlError) as error:
+        except (OSError, UnicodeDecodeError) as error:
             typer.echo(f"{path}: {error}", err=True)
             faults += 1
             continue
+        except YamlError as error:
+            typer.echo(f"{path}:{error.line}:{error.column}: {error.message}", err=True)
+            faults += 1
+            continue
         for document in documents:
-            if not isinstance(document, dict) or document.get("kind") != KIND:
-                continue
-            launches += 1
-            faults += _validate_one(path, document)
+            if isinstance(document.value, dict) and document.value.get("kind") == KIND:
+                launches += 1
+                faults += _validate_one(path, document.value)
     if not launches and not faults:
         typer.echo(f"no Launch in {', '.join(map(str, files))}", err=True)
         raise typer.Exit(EXIT_FAILED)
@@ -137,14 +140,14 @@ def version() -> None:
 class _Recorder(Telemetry):
     """Telemetry that also keeps the alerts of each launch up to date."""
 
-    def __init__(self, clock: SystemClock, sender: AlertSender | None) -> None:
+    def __init__(self, sender: AlertSender | None) -> None:
         super().__init__()
-        self._clock, self.sender = clock, sender
+        self.sender = sender
 
     def judged(self, key: LaunchKey, decision: Decision, views: tuple[TargetView, ...]) -> None:
         super().judged(key, decision, views)
         if self.sender is not None:
-            self.sender.publish(key, alerts_of(key, decision.status, self._clock.now()))
+            self.sender.publish(key, alerts_of_decision(key, decision))
 
     def forgotten(self, key: LaunchKey) -> None:
         super().forgotten(key)
@@ -156,7 +159,7 @@ def run(settings: Settings) -> int:
     """Build the parts and turn until a signal says stop; the exit code."""
     configure_logging(json=settings.log_json, level=settings.log_level)
     clock = SystemClock()
-    recorder = _Recorder(clock, None)
+    recorder = _Recorder(None)
     if settings.alertmanagers:
         recorder.sender = AlertSender(
             settings.alertmanagers,
@@ -207,7 +210,7 @@ def run(settings: Settings) -> int:
 
 def _cluster(settings: Settings, recorded: RecordedForm, on_problem: Callable[[str], None]) -> Cluster:
     if settings.folder is not None:
-        return Folder(settings.folder, on_problem=on_problem, recorded=recorded)
+        return Files(settings.folder, on_problem=on_problem, recorded=recorded)
     return Kubernetes(
         KubernetesSettings(
             kubeconfig=settings.kubeconfig,

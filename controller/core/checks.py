@@ -144,12 +144,7 @@ def _criteria(spec: LaunchSpec) -> Iterator[tuple[Place, written.Criterion]]:
 
 def _not_yet(raw: dict[str, Any]) -> Iterator[_Found]:
     for later in NOT_YET:
-        parts = [
-            step
-            for part in later.path.split(".")
-            for step in (part.removesuffix("[]"), "[]")
-            if step != "[]" or part.endswith("[]")
-        ]
+        parts = later.path.replace("[]", ".[]").split(".")
         for place, value in _matching(raw, parts, ()):
             if later.when(value):
                 what = ""

@@ -6,60 +6,23 @@ can still be checked. Faults that only arise from the taking out are not told.
 
 from __future__ import annotations
 
-import difflib
 import re
-import types
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, get_args
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from controller.core import spec as forms
-from controller.core.faults import Fault, Place, listed, path_text, shown
+from controller.core.faults import Fault, Place, path_text, shown
 from controller.core.spec import API_VERSION, KIND, LaunchSpec
+from controller.core.wording import OBJECT_NAME_WORDS, field_at, in_words, not_text, place_of, unknown_field
 
 _DEEPEST = 32
 _MOST_VALUES = 100_000
 _MOST_FAULTS = 200
 _MOST_ROUNDS = 50
-
-_OBJECT_NAME = "small letters, digits, dots and hyphens, with a letter or digit at both ends"
-_PATTERNS = {
-    forms.NAME_PATTERN: _OBJECT_NAME,
-    forms.OBJECT_NAME_PATTERN: _OBJECT_NAME,
-    forms.ROLE_PATTERN: "small letters, digits, dots, hyphens and underscores, such as eng-lead",
-    forms.ONE_LINE_PATTERN: "text on one line, without control characters",
-    forms.ZONE_PATTERN: "an IANA time zone such as UTC or Europe/Berlin",
-    forms.CERTAINTY_PATTERN: "a percentage from 80% to 99.99%, such as 99%, or threshold",
-    forms.SELECTOR_PATTERN: "one selector without function, range or offset, "
-    'such as payments_total or payments_total{outcome="failed"}',
-}
-_EXAMPLES = {
-    "revision": "revision: v2",
-    "targets": "targets: [{name: main, route: {name: shop}, stable: {name: shop-stable}, canary: {name: shop-canary}}]",
-    "phases": "phases: [{name: ramp, steps: [{weight: 5, for: 10m}, {weight: 100}], "
-    "guardrails: [{metric: errors, below: 1%}]}]",
-    "name": "name: main",
-    "route": "route: {name: shop}",
-    "stable": "stable: {name: shop-stable}",
-    "canary": "canary: {name: shop-canary}",
-    "weight": "weight: 10",
-    "bad": "bad: 'payments_total{outcome=\"failed\"}'",
-    "total": "total: payments_total",
-    "bucket": "bucket: checkout_seconds_bucket",
-    "count": "count: checkout_seconds_count",
-    "role": "role: eng-lead",
-    "at": "at: 2025-11-01T14:00:00Z",
-    "query": "query: 'sum(queue_length)'",
-    "days": "days: [Mon, Tue, Wed, Thu]",
-    "from": 'from: "09:00"',
-    "to": 'to: "18:00"',
-    "mode": "mode: standard",
-    "extend": "extend: 1h",
-    "reschedule": "reschedule: 24h",
-}
 
 
 class PrunedList(list[Any]):
@@ -185,7 +148,7 @@ def _envelope(document: dict[str, Any]) -> tuple[list[Fault], str, str]:
         elif document[field] != expected:
             faults.append(Fault(field, f"is {shown(document[field])}; write {expected}"))
     fields = ("apiVersion", "kind", "metadata", "spec", "status")
-    faults += [Fault(key, _unknown(key, fields)) for key in document if key not in fields]
+    faults += [Fault(key, unknown_field(key, fields)) for key in document if key not in fields]
     metadata = document.get("metadata")
     if not isinstance(metadata, dict):
         what = "is missing" if metadata is None else f"is {shown(metadata)}"
@@ -201,10 +164,12 @@ def _envelope(document: dict[str, Any]) -> tuple[list[Fault], str, str]:
             if needed:
                 faults.append(Fault(f"metadata.{field}", "is missing; write name: shop"))
         elif not isinstance(value, str):
-            faults.append(Fault(f"metadata.{field}", _not_text(value)))
+            faults.append(Fault(f"metadata.{field}", not_text(value)))
         elif len(value) > longest or not re.fullmatch(pattern, value):
             faults.append(
-                Fault(f"metadata.{field}", f"is {shown(value)}; write {_OBJECT_NAME}, {longest} characters at most")
+                Fault(
+                    f"metadata.{field}", f"is {shown(value)}; write {OBJECT_NAME_WORDS}, {longest} characters at most"
+                )
             )
         else:
             found[field] = value
@@ -242,7 +207,7 @@ class _Pruning:
     def _shorten(self, value: Any, place: Place) -> None:
         """Cuts lists that are too long first: of ten thousand bad entries, a hundred are told."""
         if isinstance(value, PrunedList):
-            field = _field(place) if place and isinstance(place[-1], str) else None
+            field = field_at(place) if place and isinstance(place[-1], str) else None
             most = next(
                 (bound.max_length for bound in getattr(field, "metadata", ()) if hasattr(bound, "max_length")), None
             )
@@ -259,7 +224,7 @@ class _Pruning:
         fresh: dict[Place, None] = {}
         cuts: dict[Place, int | None] = {}
         for error in errors:
-            place = _place(error)
+            place = place_of(error)
             if error["type"] == "too_short" and self._at(place):
                 continue  # it counts the elements that parse
             original = manifest.original(place)
@@ -270,7 +235,7 @@ class _Pruning:
                 cuts.setdefault(self._cut_point(place), None)
             if manifest.concerns_trouble(original):
                 continue
-            self._tell(original, _in_words(error, self._at(place)))
+            self._tell(original, in_words(error, self._at(place)))
             if not overlong:  # what stands within its first entries is still worth telling
                 fresh[original] = None
         self.troubled.update(fresh)
@@ -302,7 +267,7 @@ class _Pruning:
         return place
 
     def _optional(self, place: Place) -> bool:
-        field = _field(place)
+        field = field_at(place)
         return field is None or not field.is_required()
 
     def _cut(self, place: Place, kept: int | None) -> None:
@@ -333,118 +298,5 @@ class _Pruning:
         return fillers.get(str(field))
 
 
-def _place(error: dict[str, Any]) -> Place:
-    """Where in the manifest: without the marks that say which side of a union was tried."""
-    return tuple(part for part in error["loc"] if not (isinstance(part, str) and part.startswith("<")))
-
-
 def _order(place: Place) -> tuple[tuple[int, str], ...]:
     return tuple((part, "") if isinstance(part, int) else (-1, part) for part in place)
-
-
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, types.GenericAlias) or get_args(annotation):
-        for inner in get_args(annotation):
-            yield from _models(inner)
-    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-
-
-def _holders(place: Place) -> list[type[BaseModel]]:
-    """The models that may stand where the last part of a place is looked up."""
-    models: list[type[BaseModel]] = [LaunchSpec]
-    for part in place[:-1]:
-        if isinstance(part, str):
-            models = [
-                inner
-                for model in models
-                for name, field in model.model_fields.items()
-                if part == (field.alias or name)
-                for inner in _models(field.annotation)
-            ]
-    return models
-
-
-def _field(place: Place) -> Any:
-    for model in _holders(place):
-        for name, field in model.model_fields.items():
-            if place[-1] == (field.alias or name):
-                return field
-    return None
-
-
-def _unknown(key: str, fields: Iterable[str]) -> str:
-    fields = tuple(fields)
-    lowered = {field.lower(): field for field in fields}
-    near = difflib.get_close_matches(key.replace("_", "").lower()[:64], lowered, n=1, cutoff=0.6)
-    advice = f"did you mean {lowered[near[0]]}?" if near else f"remove it, or write {listed(fields)}"
-    return f"is not a field of a Launch; {advice}" if len(fields) == 5 else f"is not a field here; {advice}"
-
-
-def _not_text(value: Any) -> str:
-    if isinstance(value, bool | int | float | date):
-        return f"is {shown(value)}, which is not text; put it in quotes"
-    return f"is {shown(value)}, where text is expected; write text"
-
-
-def _in_words(error: dict[str, Any], value: Any) -> str:
-    """What is wrong and what to write instead, in the words of a plan's author."""
-    place = _place(error)
-    context = error.get("ctx", {})
-    last = str(place[-1]) if place else "spec"
-    match error["type"]:
-        case "missing":
-            example = "at: 2h" if "checkpoints" in place else _EXAMPLES[last]
-            return f"is missing; write {example}"
-        case "extra_forbidden":
-            fields = [field.alias or name for model in _holders(place) for name, field in model.model_fields.items()]
-            return _unknown(last, dict.fromkeys(fields))
-        case "value_error":
-            return f"{context['error']}"
-        case "outcome":
-            return str(error["msg"])
-        case "literal_error":
-            return f"is {shown(value)}; write {str(context['expected']).replace(chr(39), '')}"
-        case "string_type" if last == "certainty":
-            return f"is {shown(value)}; write {_PATTERNS[forms.CERTAINTY_PATTERN]}"
-        case "string_type":
-            return _not_text(value)
-        case "string_unicode":
-            return "holds a character that is half of one (a lone surrogate); write plain text"
-        case "string_pattern_mismatch":
-            known = _PATTERNS.get(str(context["pattern"]))
-            if known is None:
-                known = "a local time such as 09:00"
-            return f"is {shown(value)}; write {known}"
-        case "string_too_short":
-            return f"is empty; write {_EXAMPLES.get(last, 'some text')}"
-        case "string_too_long":
-            return f"has {len(value):,} characters; write {context['max_length']:,} at most"
-        case "too_short" if place[0] == "phases" and last == "targets":
-            return "is empty; remove it, which means all"
-        case "too_short":
-            return f"is empty; write {_EXAMPLES[last]}"
-        case "too_long":
-            return f"has {len(value):,} entries; write {context['max_length']:,} at most"
-        case "int_type" | "int_from_float" | "int_parsing" | "int_parsing_size":
-            return f"is {shown(value)}; write a whole number"
-        case "float_type" | "float_parsing" | "finite_number":
-            return f"is {shown(value)}; write a number" + (" such as 0.99" if last == "quantile" else "")
-        case "bool_type" | "bool_parsing":
-            return f"is {shown(value)}; write true or false"
-        case "greater_than_equal":
-            return f"is {shown(value)}; write {context['ge']:,} or more"
-        case "less_than_equal":
-            return f"is {shown(value)}; write {context['le']:,} or less"
-        case "greater_than":
-            return f"is {shown(value)}; write more than {context['gt']:g}" + _hint(last)
-        case "less_than":
-            return f"is {shown(value)}; write less than {context['lt']:g}" + _hint(last)
-        case "tuple_type":
-            return f"is {shown(value)}, where a list is expected; write [...] or lines that begin with a hyphen"
-        case _:
-            return f"is {shown(value)}, where a mapping is expected; write fields, such as {{name: shop}}"
-
-
-def _hint(field: str) -> str:
-    return ", such as 0.99" if field == "quantile" else ""

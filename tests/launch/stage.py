@@ -1,0 +1,491 @@
+"""A stage for whole launches: real API server, real Prometheus, the daemon as a process, traffic that follows weights.
+
+The observer has an identity of its own and sees every version of every Launch and route; what it saw is the history
+that the invariants are checked on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from tests.realparts.kube import ApiError, KubeApiserver
+from tests.realparts.prometheus import Prometheus, config, static
+from tests.realparts.server import free_port, http, wait_until
+
+GROUP = "autoadvance.dev/v1alpha1"
+ROUTES = "gateway.networking.k8s.io/v1"
+RULES: tuple[dict[str, Any], ...] = (
+    {"apiGroups": ["autoadvance.dev"], "resources": ["launches"], "verbs": ["get", "list", "watch"]},
+    {"apiGroups": ["autoadvance.dev"], "resources": ["launches/status"], "verbs": ["get", "patch"]},
+    {
+        "apiGroups": ["gateway.networking.k8s.io"],
+        "resources": ["httproutes", "grpcroutes"],
+        "verbs": ["get", "list", "watch", "patch"],
+    },
+    {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["get", "list", "watch"]},
+)
+OBSERVER_RULES: tuple[dict[str, Any], ...] = (
+    {"apiGroups": ["autoadvance.dev"], "resources": ["launches"], "verbs": ["get", "list", "watch"]},
+    {"apiGroups": ["gateway.networking.k8s.io"], "resources": ["httproutes"], "verbs": ["get", "list", "watch"]},
+)
+STEP_S = 0.02
+"""How finely the traffic is counted, in seconds."""
+
+
+@dataclass
+class Shop:
+    """One service with two tracks: requests per second, the share of errors of each track, and the live weight."""
+
+    name: str
+    per_second: float = 100.0
+    weight: float = 0.0
+    canary_errors: float = 0.0
+    stable_errors: float = 0.0
+    counts: dict[tuple[str, str], float] = field(default_factory=dict)
+
+    def pass_time(self, seconds: float) -> None:
+        """Count what happened in so many seconds."""
+        for track, share, errors in (
+            ("canary", self.weight, self.canary_errors),
+            ("stable", 1 - self.weight, self.stable_errors),
+        ):
+            requests_made = self.per_second * share * seconds
+            for code, part in (("200", 1 - errors), ("500", errors)):
+                self.counts[track, code] = self.counts.get((track, code), 0.0) + requests_made * part
+
+
+class Traffic:
+    """Counts requests of many services by their live weights, and lets Prometheus scrape them all as one target."""
+
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
+        self.shops: dict[str, Shop] = {}
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        traffic = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                body = traffic.exposition().encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "text/plain; version=0.0.4")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                """Scrapes are not worth a line."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._threads = [
+            threading.Thread(target=self._server.serve_forever, daemon=True),
+            threading.Thread(target=self._count, daemon=True),
+        ]
+        self._started = time.time()
+
+    @property
+    def address(self) -> str:
+        """host:port to scrape."""
+        return f"127.0.0.1:{self._server.server_address[1]}"
+
+    def shop(self, name: str) -> Shop:
+        """The service of that name."""
+        with self._lock:
+            return self.shops.setdefault(name, Shop(name))
+
+    def exposition(self) -> str:
+        """Every counter, whole numbers, born at 0."""
+        lines = [f"process_start_time_seconds {self._started}"]
+        with self._lock:
+            for shop in self.shops.values():
+                for track in ("canary", "stable"):
+                    for code in ("200", "500"):
+                        labels = f'namespace="{self.namespace}",service="{shop.name}",track="{track}",code="{code}"'
+                        count = int(shop.counts.get((track, code), 0.0) + 1e-6)
+                        lines.append(f"http_requests_total{{{labels}}} {count}")
+        return "\n".join(lines) + "\n"
+
+    def _count(self) -> None:
+        last = time.monotonic()
+        while not self._stopping.wait(STEP_S):
+            now = time.monotonic()
+            with self._lock:
+                for shop in self.shops.values():
+                    shop.pass_time(now - last)
+            last = now
+
+    def __enter__(self) -> Traffic:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One version of one object, when the observer saw it (Unix time)."""
+
+    at: float
+    type: str
+    kind: str
+    document: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The object's name."""
+        return str(self.document["metadata"]["name"])
+
+
+class Observer:
+    """Watches launches and routes of a namespace with its own identity, and lets the traffic follow the weights."""
+
+    def __init__(self, kube: KubeApiserver, namespace: str, traffic: Traffic | None = None) -> None:
+        self._kube, self._namespace, self._traffic = kube, namespace, traffic
+        self.history: list[Seen] = []
+        self.changed = threading.Condition()
+        self._stopping = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._watch, args=(group, plural, kind), daemon=True)
+            for group, plural, kind in ((GROUP, "launches", "Launch"), (ROUTES, "httproutes", "HTTPRoute"))
+        ]
+
+    def __enter__(self) -> Observer:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+
+    def _watch(self, group: str, plural: str, kind: str) -> None:
+        path = f"/apis/{group}/namespaces/{self._namespace}/{plural}"
+        version = "0"
+        while not self._stopping.is_set():
+            # The server may be stopped by the test: the observer waits for it and goes on where it was.
+            with contextlib.suppress(requests.RequestException, ApiError):
+                for event in self._kube.watch(path, resourceVersion=version):
+                    if event["type"] == "ERROR":
+                        version = "0"
+                        break
+                    version = event["object"]["metadata"]["resourceVersion"]
+                    if event["type"] != "BOOKMARK":
+                        self._saw(Seen(time.time(), event["type"], kind, event["object"]))
+                    if self._stopping.is_set():
+                        return
+            self._stopping.wait(0.2)
+
+    def _saw(self, seen: Seen) -> None:
+        if seen.kind == "HTTPRoute" and self._traffic is not None:
+            self._traffic.shop(seen.name).weight = weight_of(seen.document) / 1000
+        with self.changed:
+            self.history.append(seen)
+            self.changed.notify_all()
+
+    def wait(self, holds: Callable[[list[Seen]], Any], *, seconds: float, what: str) -> Any:
+        """Wait until something holds of the history. Raises TimeoutError, with the last status seen."""
+        deadline = time.monotonic() + seconds
+        with self.changed:
+            while True:
+                found = holds(self.history)
+                if found:
+                    return found
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError(f"{what} did not come within {seconds:g} s; last: {self._last()}")
+                self.changed.wait(min(left, 1.0))
+
+    def _last(self) -> str:
+        launches = [seen for seen in self.history if seen.kind == "Launch"]
+        status = launches[-1].document.get("status") or {} if launches else {}
+        return f"{status.get('state')} {status.get('weight')}: {status.get('message')}"
+
+    def wait_for_state(self, name: str, *states: str, seconds: float) -> Seen:
+        """Wait until the launch's newest version is in one of these states."""
+
+        def newest(history: list[Seen]) -> Seen | None:
+            versions = [seen for seen in history if seen.kind == "Launch" and seen.name == name]
+            status = (versions[-1].document.get("status") or {}) if versions else {}
+            return versions[-1] if status.get("state") in states else None
+
+        found: Seen = self.wait(newest, seconds=seconds, what=f"launch {name} in {' or '.join(states)}")
+        return found
+
+    def wait_for_weight(self, route: str, weight: int, *, seconds: float, since: int = 0) -> Seen:
+        """Wait until the route was seen with this weight (thousandths), in the history from ``since`` on."""
+
+        def reached(history: list[Seen]) -> Seen | None:
+            return next(
+                (
+                    seen
+                    for seen in history[since:]
+                    if seen.kind == "HTTPRoute" and seen.name == route and weight_of(seen.document) == weight
+                ),
+                None,
+            )
+
+        found: Seen = self.wait(reached, seconds=seconds, what=f"weight {weight / 10:g}% of route {route}")
+        return found
+
+    def weights(self, route: str) -> list[int]:
+        """The weights of a route in the order in which they were seen, repeats left out."""
+        weights: list[int] = []
+        for seen in list(self.history):
+            if seen.kind == "HTTPRoute" and seen.name == route:
+                weight = weight_of(seen.document)
+                if not weights or weights[-1] != weight:
+                    weights.append(weight)
+        return weights
+
+
+def weight_of(route: dict[str, Any]) -> int:
+    """The canary's share of a route's first rule in thousandths: its second backend is the canary."""
+    stable, canary = (backend.get("weight", 1) for backend in route["spec"]["rules"][0]["backendRefs"][:2])
+    return round(1000 * canary / (stable + canary)) if stable + canary else 0
+
+
+class Daemon:
+    """``auto-advance run`` as a process, its log in a file."""
+
+    def __init__(self, folder: Path, arguments: Sequence[str], *, environment: dict[str, str] | None = None) -> None:
+        self._folder, self._arguments = folder, tuple(arguments)
+        self._environment = environment or {}
+        self.port = free_port()
+        self.log = folder / "daemon.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it; it is ready when :meth:`wait_ready` returns."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "controller",
+                    "run",
+                    *self._arguments,
+                    f"--listen=127.0.0.1:{self.port}",
+                    "--log-format=json",
+                ],
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self._environment},
+            )
+
+    def wait_ready(self, seconds: float = 20.0) -> None:
+        """Wait until /readyz says so."""
+        wait_until(self.ready, deadline_s=seconds, what=f"the daemon to be ready: {self.tail()}")
+
+    def ready(self) -> bool:
+        """Whether /readyz answers 200."""
+        return self._get("/readyz") == 200
+
+    def live(self) -> bool:
+        """Whether /livez answers 200."""
+        return self._get("/livez") == 200
+
+    def _get(self, path: str) -> int:
+        try:
+            return requests.get(f"http://127.0.0.1:{self.port}{path}", timeout=2).status_code
+        except requests.RequestException:
+            return 0
+
+    def metrics(self) -> str:
+        """The text of /metrics."""
+        with http() as session:
+            return session.get(f"http://127.0.0.1:{self.port}/metrics", timeout=5).text
+
+    def tail(self) -> str:
+        """The end of its log."""
+        return self.log.read_text()[-2000:] if self.log.exists() else ""
+
+    @property
+    def pid(self) -> int:
+        """The process' id."""
+        assert self.process is not None
+        return self.process.pid
+
+    def kill9(self) -> None:
+        """End it at once."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(10)
+
+    def terminate(self) -> tuple[int, float]:
+        """Ask it to end: its exit code and the seconds that took."""
+        assert self.process is not None
+        started = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(20)
+        return code, time.monotonic() - started
+
+    def __enter__(self) -> Daemon:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill9()
+
+
+def launch_document(
+    name: str,
+    *,
+    steps: Sequence[dict[str, Any]] = ({"weight": 20, "for": "10s"}, {"weight": 30, "for": "10s"}, {"weight": 100}),
+    below: str = "5%",
+    settle: str = "2s",
+    **spec: Any,
+) -> dict[str, Any]:
+    """A Launch over raw counters with an interval of a second."""
+    selector = 'http_requests_total{service="{{service}}"'
+    return {
+        "apiVersion": GROUP,
+        "kind": "Launch",
+        "metadata": {"name": name},
+        "spec": {
+            "revision": "v2",
+            "targets": [
+                {
+                    "name": "main",
+                    "route": {"name": name},
+                    "stable": {"name": f"{name}-stable"},
+                    "canary": {"name": f"{name}-canary"},
+                }
+            ],
+            "metrics": [
+                {
+                    "name": "failures",
+                    "interval": "1s",
+                    "settle": settle,
+                    "ratio": {"bad": f'{selector},code=~"5.."}}', "total": f"{selector}}}"},
+                }
+            ],
+            "phases": [
+                {
+                    "name": "ramp",
+                    "steps": [dict(step) for step in steps],
+                    "guardrails": [{"metric": "failures", "below": below}],
+                }
+            ],
+            **spec,
+        },
+    }
+
+
+def route_document(name: str) -> dict[str, Any]:
+    """An HTTPRoute with the pair, the canary at 0, and a header rule for the canary alone."""
+    return {
+        "apiVersion": ROUTES,
+        "kind": "HTTPRoute",
+        "metadata": {"name": name},
+        "spec": {
+            "rules": [
+                {
+                    "backendRefs": [
+                        {"name": f"{name}-stable", "port": 80, "weight": 100},
+                        {"name": f"{name}-canary", "port": 80, "weight": 0},
+                    ]
+                }
+            ]
+        },
+    }
+
+
+def slice_documents(name: str) -> Iterable[dict[str, Any]]:
+    """EndpointSlices with one ready endpoint for each of the two Services."""
+    for track in ("stable", "canary"):
+        yield {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {"name": f"{name}-{track}-1", "labels": {"kubernetes.io/service-name": f"{name}-{track}"}},
+            "addressType": "IPv4",
+            "endpoints": [{"addresses": ["192.0.2.10"], "conditions": {"ready": True}}],
+            "ports": [{"name": "http", "port": 80, "protocol": "TCP"}],
+        }
+
+
+@dataclass
+class Stage:
+    """Everything that a launch test needs, started."""
+
+    kube: KubeApiserver
+    namespace: str
+    prometheus: Prometheus
+    traffic: Traffic
+    observer: Observer
+    folder: Path
+    stack: contextlib.ExitStack
+
+    def arguments(self, *, tick: str = "1s", **flags: str) -> list[str]:
+        """The daemon's flags on this stage."""
+        return [
+            f"--kubeconfig={self.kube.kubeconfig('controller')}",
+            f"--namespace={self.namespace}",
+            f"--prometheus={self.prometheus.url}",
+            f"--tick={tick}",
+            "--route-settle=500ms",
+            *(f"--{name.replace('_', '-')}={value}" for name, value in flags.items()),
+        ]
+
+    def daemon(self, *, tick: str = "1s", **flags: str) -> Daemon:
+        """A started daemon, ended with the stage."""
+        return self.stack.enter_context(Daemon(self.folder, self.arguments(tick=tick, **flags)))
+
+    def create(self, *names: str, **options: Any) -> None:
+        """Services with traffic, routes, endpoints, and a launch for each."""
+        for name in names:
+            self.traffic.shop(name)
+            self.kube.apply([route_document(name), *slice_documents(name)], namespace=self.namespace)
+        for name in names:
+            self.prometheus.wait_for(f'http_requests_total{{service="{name}",track="stable",code="200"}} > 0')
+        for name in names:
+            self.kube.apply([launch_document(name, **options)], namespace=self.namespace)
+
+    def annotate(self, name: str, **annotations: str | None) -> None:
+        """Set or remove annotations of a launch, as a person does."""
+        body = {"metadata": {"annotations": {f"autoadvance.dev/{verb}": value for verb, value in annotations.items()}}}
+        self.kube.call(
+            "PATCH",
+            f"/apis/{GROUP}/namespaces/{self.namespace}/launches/{name}",
+            body,
+            content_type="application/merge-patch+json",
+        )
+
+    def status(self, name: str) -> dict[str, Any]:
+        """The launch's status now."""
+        path = f"/apis/{GROUP}/namespaces/{self.namespace}/launches/{name}"
+        return dict(self.kube.call("GET", path).get("status") or {})
+
+
+@contextlib.contextmanager
+def stage(kube: KubeApiserver, folder: Path, *, version: str = "any") -> Iterator[Stage]:
+    """A namespace with traffic, a Prometheus that scrapes it each second, and an observer."""
+    with contextlib.ExitStack() as stack:
+        namespace = kube.create_namespace("launch")
+        stack.callback(kube.delete_routes_and_launches, namespace)
+        kube.grant("controller", RULES, namespace=namespace)
+        kube.grant("observer", OBSERVER_RULES, namespace=namespace)
+        traffic = stack.enter_context(Traffic(namespace))
+        scrape = {**static("traffic", [traffic.address]), "honor_labels": True}
+        (folder / "prometheus").mkdir(exist_ok=True)
+        prometheus = stack.enter_context(
+            Prometheus(folder / "prometheus", version=version, config=config([scrape]))  # type: ignore[arg-type]
+        )
+        observer = stack.enter_context(Observer(kube, namespace, traffic))
+        yield Stage(kube, namespace, prometheus, traffic, observer, folder, stack)
