@@ -6,19 +6,19 @@ again and again (Alertmanager keeps nothing for longer than it was told), what w
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import http.client
 import json
+import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-from urllib.parse import quote, urlsplit
-
-import requests
-import urllib3
-from requests.adapters import HTTPAdapter
-from urllib3.util.retry import Retry
+from itertools import count
+from typing import Any, NamedTuple
+from urllib.parse import quote, unquote, urlsplit
 
 from controller.core.alerts import Alert, Identity
 from controller.core.units import format_duration, format_instant
@@ -31,9 +31,12 @@ LASTS_RESENDS = 4
 REPEAT_RESOLVED_SECONDS = 300.0
 CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 5.0
+"""For a whole request once it is connected, however slowly the bytes trickle."""
 FIRST_BACKOFF = 1.0
 LONGEST_BACKOFF = 30.0
 STOP_SECONDS = 1.0
+SHORTEST_PAUSE = 1.0
+"""The same alert is sent at most this often (seconds), however often it changes."""
 MOST_AT_ONCE = 64
 """Alerts in one request; the rest follows in the next."""
 _LONGEST_WORDS = 300
@@ -42,28 +45,49 @@ _REFUSALS = frozenset({400, 422})
 
 @dataclass(slots=True)
 class _Standing:
-    """One alert and how it stands: ``resolved_at`` (epoch seconds) is None while it fires."""
+    """One alert and how it stands: ``resolved_at`` (epoch seconds) is None while it fires.
+
+    ``version`` changes with what must be told without waiting for the next resend.
+    """
 
     alert: Alert
+    version: int
     resolved_at: float | None = None
-    version: int = 0
 
 
 @dataclass(slots=True)
 class _Board:
-    """What should be known by every Alertmanager. ``changed`` guards it and wakes the outlets."""
+    """What every Alertmanager should know. ``changed`` guards it and wakes the outlets."""
 
+    clock: Callable[[], float]
+    repeat: float
     standing: dict[Identity, _Standing] = field(default_factory=dict)
     of_launch: dict[LaunchKey, set[Identity]] = field(default_factory=dict)
+    versions: count[int] = field(default_factory=count)
     changed: threading.Condition = field(default_factory=threading.Condition)
     stopping: bool = False
 
+    def forget_old(self) -> None:
+        """Drop what was resolved long enough ago. Called under the lock."""
+        now = self.clock()
+        old = [
+            identity
+            for identity, standing in self.standing.items()
+            if standing.resolved_at is not None and now - standing.resolved_at > self.repeat
+        ]
+        for identity in old:
+            key = self.standing.pop(identity).alert.key
+            self.of_launch[key].discard(identity)
+            if not self.of_launch[key]:
+                del self.of_launch[key]
+
 
 class AlertSender:
-    """Keeps every Alertmanager told. All methods may be called from any thread; none of them waits for a network.
+    """Keeps every Alertmanager told. All methods may be called from any thread; ``publish`` waits for nothing.
 
-    ``external_url`` is what alerts link to. ``clock`` gives epoch seconds. ``on_failure`` is told of what an
-    Alertmanager did not take, from the outlets' threads. ``resend`` and ``repeat`` are seconds.
+    ``external_url`` is what alerts link to. ``clock`` gives epoch seconds. ``on_failure`` is told, from other threads,
+    of what an Alertmanager did not take. ``resend``, ``repeat`` (of what is resolved) and ``timeout`` (of a whole
+    request) are seconds.
     """
 
     def __init__(
@@ -75,11 +99,11 @@ class AlertSender:
         on_failure: Callable[[AdapterError], None],
         resend: float = RESEND_SECONDS,
         repeat: float = REPEAT_RESOLVED_SECONDS,
+        timeout: float = ANSWER_SECONDS,
     ) -> None:
-        self._clock, self._repeat = clock, repeat
-        self._board = _Board()
+        self._board = _Board(clock, repeat)
         self._outlets = [
-            _Outlet(url, self._board, external_url.rstrip("/"), clock, on_failure, resend)
+            _Outlet(_Door(url, timeout), self._board, external_url.rstrip("/"), on_failure, resend)
             for url in dict.fromkeys(urls)
         ]
 
@@ -89,7 +113,7 @@ class AlertSender:
             outlet.start()
 
     def stop(self) -> None:
-        """Send what is new once more where that goes quickly, and end within about a second."""
+        """Send what is new where that goes quickly; ends within about a second."""
         with self._board.changed:
             self._board.stopping = True
             self._board.changed.notify_all()
@@ -105,65 +129,53 @@ class AlertSender:
             known = board.of_launch.get(key, set())
             if not firing and not known:
                 return
-            now, news = self._clock(), False
+            news = False
             for identity, alert in firing.items():
                 before = board.standing.get(identity)
                 if before is None or before.resolved_at is not None:
-                    version = before.version + 1 if before else 0
-                    board.standing[identity] = _Standing(alert, version=version)
+                    board.standing[identity] = _Standing(alert, next(board.versions))
                     news = True
-                else:
-                    before.alert = alert  # the words of now go out with the next resend
+                    continue
+                # Numbers move with every tick: they go out with the next resend, a new headline goes out at once.
+                if before.alert.summary != alert.summary:
+                    before.version = next(board.versions)
+                    news = True
+                before.alert = alert
             for identity in known - firing.keys():
-                standing = board.standing.get(identity)
-                if standing is not None and standing.resolved_at is None:
-                    standing.resolved_at = max(now, standing.alert.starts_at)
-                    standing.version += 1
+                standing = board.standing[identity]
+                if standing.resolved_at is None:
+                    standing.resolved_at = max(board.clock(), standing.alert.starts_at)
+                    standing.version = next(board.versions)
                     news = True
             board.of_launch[key] = known | firing.keys()
-            self._forget_old(key, now)
             if news:
                 board.changed.notify_all()
 
-    def _forget_old(self, key: LaunchKey, now: float) -> None:
-        """Drop what was resolved long enough ago of this launch."""
-        board = self._board
-        for identity in tuple(board.of_launch[key]):
-            standing = board.standing.get(identity)
-            if standing is None or (standing.resolved_at is not None and now - standing.resolved_at > self._repeat):
-                board.standing.pop(identity, None)
-                board.of_launch[key].discard(identity)
-        if not board.of_launch[key]:
-            del board.of_launch[key]
+
+class _Due(NamedTuple):
+    identity: Identity
+    version: int
+    document: dict[str, Any]
 
 
 class _Outlet:
-    """One Alertmanager: what it was told, and when it is told again."""
+    """One Alertmanager: what it was told, and when it is told again. Its own times are monotonic seconds."""
 
     def __init__(
         self,
-        url: str,
+        door: _Door,
         board: _Board,
         external_url: str,
-        clock: Callable[[], float],
         on_failure: Callable[[AdapterError], None],
         resend: float,
     ) -> None:
-        self._board, self._external_url, self._clock = board, external_url, clock
+        self._board, self._external_url = board, external_url
         self._on_failure, self._resend = on_failure, resend
-        self._url = f"{url.rstrip('/')}/api/v2/alerts"
-        parts = urlsplit(url)
-        self._name = f"Alertmanager at {parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path.rstrip('/')}"
-        self._told: dict[Identity, tuple[int, float]] = {}  # version and when (monotonic) it was sent last
+        self._door = door
+        self._told: dict[Identity, tuple[int, float]] = {}
         self._failures = 0
         self._not_before = 0.0
-        self._session = requests.Session()
-        self._session.trust_env = False  # no proxies, no netrc from the environment
-        self._session.headers["User-Agent"] = "auto-advance"
-        no_retries = HTTPAdapter(max_retries=Retry(0, read=False))
-        self._session.mount("http://", no_retries)
-        self._session.mount("https://", no_retries)
-        self._thread = threading.Thread(target=self._run, name=f"alerts to {parts.netloc}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"alerts to {self._door.place}", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
@@ -173,133 +185,159 @@ class _Outlet:
             self._thread.join(seconds)
 
     def _run(self) -> None:
-        while True:
-            with self._board.changed:
-                due = self._due()
-                while not due and not self._board.stopping:
-                    self._board.changed.wait(self._pause())
-                    due = self._due()
-                stopping = self._board.stopping
-            if due:
-                self._send(due)
-            if stopping:
-                self._session.close()
-                return
-
-    def _due(self) -> dict[Identity, tuple[int, dict[str, Any]]]:
-        """What is to be sent now, by identity: the version and the alert as JSON. Called under the lock."""
-        now = time.monotonic()
         board = self._board
+        while True:
+            with board.changed:
+                while not (due := self._due()) and not board.stopping:
+                    board.changed.wait(self._pause())
+            if not due:
+                return
+            self._send(due)
+
+    def _due(self) -> list[_Due]:
+        """What is to be sent now. Called under the lock."""
+        board = self._board
+        board.forget_old()
         self._told = {identity: told for identity, told in self._told.items() if identity in board.standing}
+        now = time.monotonic()
         if now < self._not_before:
-            return {}
-        due: dict[Identity, tuple[int, dict[str, Any]]] = {}
-        for identity, standing in board.standing.items():
-            version, at = self._told.get(identity, (-1, 0.0))
-            if version != standing.version or (now - at >= self._resend and not board.stopping):
-                due[identity] = standing.version, self._document(standing)
-                if len(due) == MOST_AT_ONCE:
-                    break
-        return due
+            return []
+        due = [
+            _Due(identity, standing.version, self._document(standing))
+            for identity, standing in board.standing.items()
+            if self._at(identity, standing) <= now
+        ]
+        return due[:MOST_AT_ONCE]
+
+    def _at(self, identity: Identity, standing: _Standing) -> float:
+        """When this one is to be sent."""
+        if identity not in self._told:
+            return 0.0
+        version, at = self._told[identity]
+        if self._board.stopping:
+            return 0.0 if version != standing.version else float("inf")
+        return at + (self._resend if version == standing.version else min(SHORTEST_PAUSE, self._resend))
 
     def _pause(self) -> float | None:
-        """Seconds until something may be due without anything new; None: never. Called under the lock."""
-        if not self._board.standing:
+        """Seconds until something is due even if nothing happens; None: never. Called under the lock."""
+        standing = self._board.standing
+        if not standing:
             return None
-        now = time.monotonic()
-        if now < self._not_before:
-            return self._not_before - now
-        return max(0.01, min(at for _, at in self._told.values()) + self._resend - now) if self._told else 0.01
+        earliest = min(self._at(identity, item) for identity, item in standing.items())
+        return max(0.01, max(earliest, self._not_before) - time.monotonic())
 
     def _document(self, standing: _Standing) -> dict[str, Any]:
+        """All of it each time: what is left out of a refresh, Alertmanager forgets."""
         alert = standing.alert
         place = f"{quote(alert.key.namespace, safe='')}/{quote(alert.key.name, safe='')}"
-        lasts = self._clock() + LASTS_RESENDS * self._resend
+        lasts_until = self._board.clock() + LASTS_RESENDS * self._resend
         return {
             "labels": dict(alert.labels),
             "annotations": dict(alert.annotations),
             "startsAt": format_instant(alert.starts_at),
-            "endsAt": format_instant(lasts if standing.resolved_at is None else standing.resolved_at),
+            "endsAt": format_instant(lasts_until if standing.resolved_at is None else standing.resolved_at),
             "generatorURL": f"{self._external_url}/launches/{place}",
         }
 
-    def _send(self, due: dict[Identity, tuple[int, dict[str, Any]]]) -> None:
-        """All at once; one by one where the whole was refused, since one bad alert refuses its neighbours."""
+    def _send(self, due: list[_Due]) -> bool:
+        """All at once; one by one where the whole was refused, since one bad alert has its neighbours refused.
+
+        Whether there was an answer.
+        """
         try:
-            try:
-                self._post([document for _, document in due.values()])
-            except RefusedError:
-                if len(due) == 1:
-                    raise
-                self._send_one_by_one(due)
-                return
+            self._door.post([item.document for item in due])
         except RefusedError as error:
-            self._on_failure(error)  # the same again would be refused again; it is tried when it is due anyway
+            if len(due) > 1:
+                return all(self._send([item]) for item in due)
+            self._on_failure(error)  # now it would be refused again; it is tried when it is due next
         except UnansweredError as error:
-            self._back_off(error)
-            return
-        self._done(due)
-
-    def _send_one_by_one(self, due: dict[Identity, tuple[int, dict[str, Any]]]) -> None:
-        for identity, (version, document) in due.items():
-            try:
-                self._post([document])
-            except RefusedError as error:
-                self._on_failure(error)
-            except UnansweredError as error:
-                self._back_off(error)
-                return
-            self._done({identity: (version, document)})
-
-    def _done(self, sent: dict[Identity, tuple[int, dict[str, Any]]]) -> None:
+            self._not_before = time.monotonic() + min(FIRST_BACKOFF * 2**self._failures, LONGEST_BACKOFF)
+            self._failures = min(self._failures + 1, 10)
+            if self._board.stopping:
+                self._told |= {item.identity: (item.version, time.monotonic()) for item in due}  # that was its last try
+            self._on_failure(error)
+            return False
         self._failures, self._not_before = 0, 0.0
         now = time.monotonic()
-        for identity, (version, _) in sent.items():
-            self._told[identity] = version, now
+        self._told |= {item.identity: (item.version, now) for item in due}
+        return True
 
-    def _back_off(self, error: AdapterError) -> None:
-        self._not_before = time.monotonic() + min(FIRST_BACKOFF * 2**self._failures, LONGEST_BACKOFF)
-        self._failures = min(self._failures + 1, 10)
-        self._on_failure(error)
 
-    def _post(self, documents: list[dict[str, Any]]) -> None:
+class _Door:
+    """How one Alertmanager is reached: straight, without proxies or redirects, and never for longer than it may take."""
+
+    def __init__(self, url: str, timeout: float) -> None:
+        self._timeout = timeout
+        parts = urlsplit(url)
+        self._host, self._port, self._tls = parts.hostname or "", parts.port, parts.scheme == "https"
+        self._path = f"{parts.path.rstrip('/')}/api/v2/alerts"
+        # The user and password of the URL are sent, and never told.
+        self.place = f"{self._host}{f':{self._port}' if self._port else ''}{parts.path.rstrip('/')}"
+        self._headers = {"Content-Type": "application/json", "User-Agent": "auto-advance", "Connection": "close"}
+        if parts.username is not None:
+            pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            self._headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+
+    def post(self, documents: list[dict[str, Any]]) -> None:
         """Raises RefusedError where the same would be refused again, else UnansweredError."""
         started = time.monotonic()
         try:
-            with self._session.post(
-                self._url,
-                data=json.dumps(documents).encode(),
-                headers={"Content-Type": "application/json"},
-                timeout=(CONNECT_SECONDS, ANSWER_SECONDS),
-                allow_redirects=False,  # what we say is for this host alone
-                stream=True,
-            ) as answer:
-                if answer.status_code // 100 == 2:
-                    return  # its body says nothing; a connection with an unread body is closed
-                code = answer.status_code
-                words = self._words(answer) if code in _REFUSALS else ""
-        except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
-            took = format_duration(time.monotonic() - started)
-            # The libraries' own texts hold the URL, and with it perhaps a password.
-            raise UnansweredError(f"{self._name} did not take alerts within {took}: {_cause(error)}") from error
+            code, words = self._exchange(json.dumps(documents).encode())
+        except (OSError, http.client.HTTPException) as error:
+            took = time.monotonic() - started
+            cause = "no whole answer" if took >= self._timeout else _cause(error)
+            raise UnansweredError(
+                f"Alertmanager at {self.place} did not take alerts within {format_duration(took)}: {cause}"
+            ) from error
+        if 200 <= code < 300:
+            return
         if code in _REFUSALS:
-            raise RefusedError(f"{self._name} refused an alert (HTTP {code}){words}")
+            raise RefusedError(f"Alertmanager at {self.place} refused an alert (HTTP {code}){words}")
         if 300 <= code < 400:
-            raise UnansweredError(f"{self._name} redirects (HTTP {code}), which is not followed; write the final URL")
-        raise UnansweredError(f"{self._name} did not take alerts (HTTP {code})")
+            raise UnansweredError(
+                f"Alertmanager at {self.place} redirects (HTTP {code}), which is not followed; write the final URL"
+            )
+        raise UnansweredError(f"Alertmanager at {self.place} did not take alerts (HTTP {code}){words}")
 
-    def _words(self, answer: requests.Response) -> str:
-        text = answer.raw.read(_LONGEST_WORDS, decode_content=True).decode(errors="replace")
+    def _exchange(self, body: bytes) -> tuple[int, str]:
+        """The answer's code and the first of its words."""
+        connection: http.client.HTTPConnection
+        if self._tls:
+            context = ssl.create_default_context()
+            connection = http.client.HTTPSConnection(self._host, self._port, timeout=CONNECT_SECONDS, context=context)
+        else:
+            connection = http.client.HTTPConnection(self._host, self._port, timeout=CONNECT_SECONDS)
+        with contextlib.closing(connection):
+            connection.connect()
+            sock = connection.sock
+            sock.settimeout(self._timeout)
+            # A socket's own timeout starts anew with every byte.
+            deadline = threading.Timer(self._timeout, _cut, (sock,))
+            deadline.daemon = True
+            deadline.start()
+            try:
+                connection.request("POST", self._path, body, self._headers)
+                answer = connection.getresponse()
+                ok = 200 <= answer.status < 300
+                text = "" if ok else answer.read(_LONGEST_WORDS).decode(errors="replace")
+            finally:
+                deadline.cancel()
         words = " ".join(text.split()).strip('"')
-        return f": {words}" if words else ""
+        return answer.status, f": {words}" if words else ""
+
+
+def _cut(sock: socket.socket) -> None:
+    """End a connection that another thread is waiting on."""
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)  # the socket's own, which leaves a TLS layer's state alone
 
 
 def _cause(error: BaseException) -> str:
     """What it came down to, in a few words."""
-    while (inner := error.__cause__ or error.__context__) is not None:
-        error = inner
-    if isinstance(error, TimeoutError):
-        return "no answer"
+    if isinstance(error, TimeoutError | http.client.RemoteDisconnected | http.client.IncompleteRead):
+        return "no whole answer"
+    if isinstance(error, http.client.HTTPException):
+        return "what answers there does not speak HTTP"
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
+        return error.strerror
     return type(error).__name__

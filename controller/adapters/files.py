@@ -39,7 +39,6 @@ RECORDS = ".status"
 GONE_AFTER_S = 1.0
 """How long a manifest must be missing to count as deleted: editors replace files by removing them first."""
 
-_LOCK_WITHIN_S = 5.0
 _RACY_S = 0.1
 """A file that was changed this short a time before it was read may change again within the clock's resolution."""
 
@@ -50,8 +49,8 @@ _KINDS = {
     "EndpointSlice": "discovery.k8s.io",
 }
 
-_Signature = tuple[int, int, int]
-"""Modification time (ns), size and inode of a file: what changes when its content does."""
+_Signature = tuple[int, int, int, int]
+"""Times of modification and of change (ns), size and inode of a file: what differs when its content does."""
 
 _Name = tuple[str, str, str]
 """Kind, namespace and name of an object."""
@@ -125,14 +124,16 @@ class Files:
         folder: Path,
         *,
         scan_s: float = 0.2,
+        lock_within_s: float = 5.0,
         on_problem: Callable[[str], None] | None = None,
         recorded: RecordedForm | None = None,
     ) -> None:
-        """``scan_s``: seconds between two looks at the folder."""
+        """``scan_s``: seconds between two looks at the folder; ``lock_within_s``: how long to wait for another process."""
         self._folder = folder
         self._recorded = recorded
         self._records = folder / RECORDS
         self._scan_s = scan_s
+        self._lock_within_s = lock_within_s
         self._on_problem = on_problem
         self._listeners: list[Callable[[LaunchKey], None]] = []
         self._turn = threading.Lock()
@@ -147,6 +148,7 @@ class Files:
         self._told = ("", 0.0)
         self._synced = False
         self._changed: set[LaunchKey] = set()
+        self._outdated = True  # until a rebuild has gone through, whatever came between
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="scan of the folder", daemon=True)
@@ -234,8 +236,9 @@ class Files:
             # through JSON, so that what is returned is what another process will read
             stored = json.loads(json.dumps(status))
             self._keep(name, dataclasses.replace(record, status=stored), lasting=True)
-            self._read_folder()
-            return self._view.launches[key]
+            after = self._launch(key, self._objects[name])
+            self._view = dataclasses.replace(self._view, launches={**self._view.launches, key: after})
+            return after
 
     def patch_route(self, patch: RoutePatch, dry_run: bool = False) -> Route:  # noqa: FBT001, FBT002 - the Protocol's
         """Changes exactly what the patch says if everything it tests still holds; returns what was stored.
@@ -254,15 +257,18 @@ class Files:
             difference = gateway.difference(patch, document)
             if difference:
                 raise ConflictError(difference)
-            changed = self._edited(patch, found[0], document)
+            content, objects = self._edited(patch, found[0], document)
             if dry_run:
-                value = next(one for one in self._parsed(found[0].file, changed) if one.number == found[0].number).value
+                value = next(one for one in objects if one.number == found[0].number).value
                 return world.read_route({**value, "metadata": {**document["metadata"], **value["metadata"]}})
-            path = (self._folder / found[0].file).resolve()
-            if path.read_bytes() != self._files[found[0].file].content:
-                raise ConflictError(f"{key}: {found[0].file} was changed in between")
-            self._write(path, changed, lasting=True)
-            self._read_folder()
+            file = found[0].file
+            path = (self._folder / file).resolve()
+            if path.read_bytes() != self._files[file].content:
+                raise ConflictError(f"{key}: {file} was changed in between")
+            signature = self._write(path, content, lasting=True)
+            self._files[file] = _File(signature, content, _is_racy(signature), objects)
+            self._outdated = True
+            self._rebuild()
             return self._view.routes[key]
 
     # What follows up to _locked() runs in the scanning thread.
@@ -317,9 +323,9 @@ class Files:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """This thread alone, among all threads of all processes; a system's error inside becomes UnansweredError."""
-        deadline = time.monotonic() + _LOCK_WITHIN_S
-        if not self._turn.acquire(timeout=_LOCK_WITHIN_S):
-            raise UnansweredError(f"{self._folder}: another thread has been reading it for {_LOCK_WITHIN_S:.0f} s")
+        deadline = time.monotonic() + self._lock_within_s
+        if not self._turn.acquire(timeout=self._lock_within_s):
+            raise UnansweredError(f"{self._folder}: another thread has been reading it for {self._lock_within_s:g} s")
         try:
             self._records.mkdir(exist_ok=True)
             with (self._records / ".lock").open("a") as lock:
@@ -340,14 +346,23 @@ class Files:
     # Everything below needs the lock.
 
     def _read_folder(self) -> None:
-        """Brings memory up to the disk: what changed is read, records are kept, the view is replaced."""
+        """Brings memory up to the disk: what changed is read, and the view is replaced if anything did."""
         manifests, records = self._look()
+        # a missing manifest is a change every time: its time may be up
+        changed = bool(self._missing_since) or self._problem.startswith(_FOLDER)
+        changed |= manifests.keys() != self._files.keys() or records.keys() != self._kept.keys()
         self._files = {name: file for name, file in self._files.items() if name in manifests}
         self._kept = {name: kept for name, kept in self._kept.items() if name in records}
         for file, signature in sorted(manifests.items()):
-            self._read_file(file, signature)
+            changed |= self._read_file(file, signature)
         for name, signature in records.items():
-            self._read_record(name, signature)
+            changed |= self._read_record(name, signature)
+        self._outdated |= changed
+        if self._outdated:
+            self._rebuild()
+
+    def _rebuild(self) -> None:
+        """Replaces the view by what the files and records in memory say; new objects get their records."""
         objects: dict[_Name, list[_Object]] = {}
         for file in sorted(self._files):
             for one in self._files[file].objects:
@@ -357,7 +372,8 @@ class Files:
         before = self._view
         self._view = self._viewed(objects, before)
         for key in before.launches.keys() | self._view.launches.keys():
-            if _without_status(before.launches.get(key)) != _without_status(self._view.launches.get(key)):
+            old, new = before.launches.get(key), self._view.launches.get(key)
+            if old is not new and _without_status(old) != _without_status(new):
                 self._changed.add(key)
                 self._wake.set()
         faults = [str(file.fault) for file in self._files.values() if file.fault is not None]
@@ -367,6 +383,7 @@ class Files:
                 faults.append(f"{kind} {namespace}/{called}: {_duplicates(found)}")
             if name in self._kept and self._kept[name].record is None:
                 faults.append(str(self._unreadable(name)))
+        self._outdated = False
         self._say("; ".join(faults))
 
     def _look(self) -> tuple[dict[str, _Signature], dict[_Name, _Signature]]:
@@ -382,52 +399,45 @@ class Files:
                 records[kind, namespace, name] = signature
         return manifests, records
 
-    def _read_file(self, name: str, signature: _Signature) -> None:
+    def _read_file(self, name: str, signature: _Signature) -> bool:
+        """Reads a manifest that may have changed; whether it has."""
         known = self._files.get(name)
         if known is not None and known.signature == signature and not known.racy:
-            return
+            return False
         racy = _is_racy(signature)
         try:
             content = (self._folder / name).read_bytes()
         except FileNotFoundError:
-            return  # gone since it was listed; the next scan will not list it
+            return True  # gone since it was listed; the next scan will not list it
         if known is not None and known.content == content:
             known.signature, known.racy = signature, racy
-            return
+            return False
         read = _File(signature, content, racy)
         try:
-            read.objects = tuple(self._parsed(name, content))
+            read.objects = tuple(_objects(name, yaml_documents.read_documents(_text(content))))
         except YamlError as error:
             read.fault = Fault(f"{name}:{error.line}:{error.column}", f"{error.message}; correct the file")
             read.objects = known.objects if known is not None else ()
         self._files[name] = read
+        return True
 
-    def _parsed(self, name: str, content: bytes) -> Iterator[_Object]:
-        """The objects in a file's bytes that concern us. Raises YamlError."""
-        for number, document in enumerate(yaml_documents.read_documents(_text(content))):
-            if not isinstance(document.value, dict):
-                continue
-            kind = document.value.get("kind")
-            group = str(document.value.get("apiVersion")).partition("/")[0]
-            # a Launch with a misspelt apiVersion is a fault to be told, not somebody else's object
-            if kind not in _KINDS or (group != _KINDS[kind] and kind != KIND):
-                continue
-            yield _object(name, number, document)
-
-    def _read_record(self, name: _Name, signature: _Signature) -> None:
+    def _read_record(self, name: _Name, signature: _Signature) -> bool:
+        """Reads a record that may have changed; whether it has."""
         known = self._kept.get(name)
         if known is not None and known.signature == signature and not known.racy:
-            return
+            return False
         racy = _is_racy(signature)
         try:
             record: _Record | None = _Record(**json.loads(self._record_path(name).read_bytes()))
         except FileNotFoundError:
-            return
+            return True
         except (ValueError, TypeError):
             record = None
         if known is not None and known.record == record:
-            record = known.record  # the same object, so that what was built from it still counts
+            self._kept[name] = _Kept(signature, racy, known.record)
+            return False
         self._kept[name] = _Kept(signature, racy, record)
+        return True
 
     def _keep_missing(self, objects: dict[_Name, list[_Object]]) -> None:
         """Retires the records of manifests that are gone; until that is certain, they stay as they were."""
@@ -529,8 +539,10 @@ class Files:
         if fault is not None:
             raise RefusedError(f"{key}: its file cannot be read, so it is not edited: {fault}")
 
-    def _edited(self, patch: RoutePatch, one: _Object, document: Mapping[str, Any]) -> bytes:
-        """The bytes of the file with the patch in it."""
+    def _edited(
+        self, patch: RoutePatch, one: _Object, document: Mapping[str, Any]
+    ) -> tuple[bytes, tuple[_Object, ...]]:
+        """The bytes of the file with the patch in it, and its objects then."""
         changes: dict[yaml_documents.Path, Any] = {}
         for edit in patch.edits:
             if not 0 <= edit.weight <= _MAX_WEIGHT:
@@ -543,7 +555,8 @@ class Files:
         content = self._files[one.file].content
         mark = _BOM if content.startswith(_BOM) else b""
         try:
-            return mark + yaml_documents.edited(_text(content), one.number, changes).encode()
+            text, documents = yaml_documents.edited(_text(content), one.number, changes)
+            return mark + text.encode(), tuple(_objects(one.file, documents))
         except YamlError as error:
             raise RefusedError(f"{patch.key}: {one.file}:{error.line}: {error.message}") from error
 
@@ -559,9 +572,8 @@ class Files:
                     os.fchmod(file.fileno(), path.stat().st_mode & 0o7777)
                 if lasting:
                     os.fsync(file.fileno())
-                signature = _signature(os.fstat(file.fileno()))
             temporary.replace(path)
-            return signature
+            return _signature(path.stat())
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
@@ -570,6 +582,18 @@ class Files:
 _FOLDER = "the folder"
 _LONGEST_NAME = 200
 _BOM = b"\xef\xbb\xbf"
+
+
+def _objects(file: str, documents: list[YamlDocument]) -> Iterator[_Object]:
+    """The objects in a file that concern us. Raises YamlError."""
+    for number, document in enumerate(documents):
+        if not isinstance(document.value, dict):
+            continue
+        kind = document.value.get("kind")
+        group = str(document.value.get("apiVersion")).partition("/")[0]
+        # a Launch with a misspelt apiVersion is a fault to be told, not somebody else's object
+        if isinstance(kind, str) and kind in _KINDS and (group == _KINDS[kind] or kind == KIND):
+            yield _object(file, number, document)
 
 
 def _object(file: str, number: int, document: YamlDocument) -> _Object:
@@ -631,11 +655,12 @@ def _scan(folder: Path, endings: tuple[str, ...]) -> dict[str, _Signature]:
 
 
 def _signature(stat: os.stat_result) -> _Signature:
-    return stat.st_mtime_ns, stat.st_size, stat.st_ino
+    return stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino
 
 
 def _is_racy(signature: _Signature) -> bool:
-    return abs(time.time() - signature[0] / 1e9) < _RACY_S
+    # not of the time of modification, which can be set by hand
+    return abs(time.time() - signature[1] / 1e9) < _RACY_S
 
 
 def _without_status(launch: Launch | None) -> tuple[object, ...] | None:

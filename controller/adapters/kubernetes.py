@@ -722,11 +722,11 @@ def _reason(error: Exception) -> str:
     """Why there was no answer, without the inner workings of the libraries."""
     if isinstance(error, urllib3.exceptions.ReadTimeoutError):
         return "no answer in time"
+    if isinstance(error, urllib3.exceptions.NewConnectionError):  # which is also a ConnectTimeoutError
+        cause = error.__cause__
+        return f"no connection ({(cause.strerror if isinstance(cause, OSError) else None) or error})".lower()
     if isinstance(error, urllib3.exceptions.ConnectTimeoutError):
         return "no connection in time"
-    if isinstance(error, urllib3.exceptions.NewConnectionError):
-        cause = error.__cause__
-        return f"no connection ({cause.strerror if isinstance(cause, OSError) and cause.strerror else error})"
     if isinstance(error, ApiException):
         return " ".join(str(error.reason).split())
     causes = [error, error.__cause__, error.__context__, *error.args]

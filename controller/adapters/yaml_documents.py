@@ -51,8 +51,8 @@ def read_documents(text: str) -> list[YamlDocument]:
     return [YamlDocument(_Values().of(node), _line(node)) for node in _compose(text)]
 
 
-def edited(text: str, number: int, changes: Mapping[Path, Any]) -> str:
-    """The text with some values of one document set, each a scalar or a flat mapping of them.
+def edited(text: str, number: int, changes: Mapping[Path, Any]) -> tuple[str, list[YamlDocument]]:
+    """The text with some values of one document set, each a scalar or a flat mapping of them; and how it reads then.
 
     ``number`` counts documents from 0. A path may name a key that is missing in its mapping; it is added there.
     Raises YamlError when the text cannot be changed at these places alone.
@@ -66,20 +66,20 @@ def edited(text: str, number: int, changes: Mapping[Path, Any]) -> str:
         splices.append(_splice(text, nodes[number], path, value))
     for start, end, new in sorted(splices, key=lambda splice: splice[0], reverse=True):
         text = text[:start] + new + text[end:]
+    documents: list[YamlDocument] = []
+    why = ""
     try:
-        after = [document.value for document in read_documents(text)]
+        documents = read_documents(text)
     except YamlError as error:
-        after, why = [], f": {error.message}"
-    else:
-        why = ""
-    if after != wanted:
+        why = f": {error.message}"
+    if [document.value for document in documents] != wanted:
         places = ", ".join(".".join(map(str, path)) for path in changes)
         raise YamlError(
             f"{places} cannot be set without changing other values (an anchor or an alias?){why}; write it out in full",
             _line(nodes[number]),
             1,
         )
-    return text
+    return text, documents
 
 
 def _compose(text: str) -> list[Node]:
@@ -207,9 +207,11 @@ def _insertion(text: str, node: MappingNode, name: str, value: Any) -> tuple[int
         if pairs:
             after = pairs[0][1].end_mark.index
             return after, after, f", {pair}"
-        before = first.start_mark.index
+        before = text.index("{", node.start_mark.index) + 1
         return before, before, f"{pair}, "
-    indent = " " * first.start_mark.column
+    # a key written as `? key` begins at its question mark
+    begin = node.start_mark if text[node.start_mark.index] == "?" else first.start_mark
+    indent = " " * begin.column
     line_end = "\r\n" if "\r\n" in text else "\n"
     pair = f"{_flow(name)}: {_flow(value)}"
     if isinstance(value, Mapping):
@@ -221,8 +223,7 @@ def _insertion(text: str, node: MappingNode, name: str, value: Any) -> tuple[int
         if text[after - 1 : after] == "\r":
             after -= 1
         return after, after, f"{line_end}{indent}{pair}"
-    before = first.start_mark.index
-    return before, before, f"{pair}{line_end}{indent}"
+    return begin.index, begin.index, f"{pair}{line_end}{indent}"
 
 
 def _child(node: Node, step: str | int, path: Path) -> Node:

@@ -1,0 +1,240 @@
+"""Alerts reach every Alertmanager, keep their identity, end when they should, and delay nobody."""
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from controller.adapters.alertmanager import AlertSender
+from controller.core.alerts import Alert
+from controller.core.world import LaunchKey
+from controller.errors import AdapterError, RefusedError, UnansweredError
+from tests.adapters.scripted_server import Asked, ScriptedServer, http, say
+from tests.realparts.alertmanager import Alertmanager
+from tests.realparts.fixtures import AlertmanagerFactory
+from tests.realparts.server import wait_until
+
+KEY = LaunchKey("prod", "shop")
+LINK = "http://auto-advance.example:8080"
+
+
+def held(key: LaunchKey = KEY, *, description: str = "waiting", summary: str = "is held") -> Alert:
+    return Alert(
+        name="LaunchHeld",
+        severity="warning",
+        key=key,
+        starts_at=round(time.time() - 30, 3),
+        summary=summary,
+        description=description,
+        decision="1-4",
+        weights="main 5%",
+    )
+
+
+class Failures(list[AdapterError]):
+    """What the sender complained of."""
+
+    def of(self, kind: type[AdapterError]) -> list[AdapterError]:
+        return [error for error in self if isinstance(error, kind)]
+
+
+@contextmanager
+def sending(*urls: str, failures: list[AdapterError] | None = None, **options: Any) -> Iterator[AlertSender]:
+    complain = (lambda _error: None) if failures is None else failures.append
+    sender = AlertSender(urls, external_url=f"{LINK}/", on_failure=complain, **options)
+    sender.start()
+    try:
+        yield sender
+    finally:
+        sender.stop()
+
+
+def instant(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+def sent(server: ScriptedServer) -> list[dict[str, Any]]:
+    return [alert for asked in list(server.asked) for alert in json.loads(asked.body)]
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    with ScriptedServer(say(http(""))) as scripted:
+        yield scripted
+
+
+def test_an_alert_arrives_whole_with_its_start_its_end_and_its_link(alertmanager: Alertmanager) -> None:
+    alert = held()
+    with sending(alertmanager.url) as sender:
+        sender.publish(KEY, (alert,))
+        (received,) = alertmanager.wait_for(launch="shop")
+    assert received["labels"] == dict(alert.labels)
+    assert received["annotations"] == dict(alert.annotations)
+    assert received["generatorURL"] == f"{LINK}/launches/prod/shop"
+    assert instant(received["startsAt"]) == pytest.approx(alert.starts_at, abs=0.001)
+    assert instant(received["endsAt"]) == pytest.approx(time.time() + 240, abs=20)
+
+
+def test_what_is_left_out_is_resolved_and_fires_again_when_it_comes_back(alertmanager: Alertmanager) -> None:
+    with sending(alertmanager.url) as sender:
+        sender.publish(KEY, (held(),))
+        alertmanager.wait_for(launch="shop")
+        sender.publish(KEY, ())
+        wait_until(lambda: not alertmanager.alerts(launch="shop"), deadline_s=10, what="the alert to be resolved")
+        sender.publish(KEY, (held(summary="is held again"),))
+        (received,) = alertmanager.wait_for(launch="shop")
+    assert received["annotations"]["summary"] == "is held again"
+
+
+def test_a_resend_brings_the_newest_words_and_keeps_the_start(alertmanager: Alertmanager) -> None:
+    alert = held(description="3 errors")
+    with sending(alertmanager.url, resend=1.0) as sender:
+        sender.publish(KEY, (alert,))
+        alertmanager.wait_for(launch="shop")
+        sender.publish(KEY, (replace(alert, description="5 errors"),))
+
+        def renewed() -> list[dict[str, Any]]:
+            alerts = alertmanager.alerts(launch="shop")
+            return [found for found in alerts if found["annotations"]["description"] == "5 errors"]
+
+        (received,) = wait_until(renewed, deadline_s=10, what="the new words")
+    assert instant(received["startsAt"]) == pytest.approx(alert.starts_at, abs=0.001)
+    assert received["annotations"] == dict(held(description="5 errors").annotations)
+
+
+def test_every_alertmanager_is_told_though_one_hangs_and_one_is_gone(alertmanager_factory: AlertmanagerFactory) -> None:
+    one, other = alertmanager_factory(), alertmanager_factory()
+    failures = Failures()
+    with socket.create_server(("127.0.0.1", 0)) as hanging, socket.create_server(("127.0.0.1", 0)) as closed:
+        gone = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        closed.close()
+        silent = f"http://127.0.0.1:{hanging.getsockname()[1]}"
+        with sending(silent, gone, one.url, other.url, failures=failures) as sender:
+            began = time.monotonic()
+            sender.publish(KEY, (held(),))
+            assert time.monotonic() - began < 0.1
+            one.wait_for(launch="shop", deadline_s=2)
+            other.wait_for(launch="shop", deadline_s=2)
+            wait_until(lambda: failures, deadline_s=5, what="a word about the one that is gone")
+            began = time.monotonic()
+    assert time.monotonic() - began < 2, "stopping waits for the hanging one"
+    assert "Connection refused" in str(failures[0])
+
+
+def test_what_could_not_be_sent_is_sent_when_the_alertmanager_is_back(alertmanager: Alertmanager) -> None:
+    failures = Failures()
+    with sending(alertmanager.url, failures=failures) as sender:
+        with alertmanager.stopped():
+            sender.publish(KEY, (held(),))
+            wait_until(lambda: failures.of(UnansweredError), deadline_s=5, what="the failure")
+        assert alertmanager.wait_for(launch="shop")
+
+
+def test_a_bad_alert_does_not_keep_its_neighbours_out(alertmanager: Alertmanager) -> None:
+    failures = Failures()
+    refused = replace(held(LaunchKey("prod", "refused")), starts_at=time.time() + 3600)
+    sender = AlertSender([alertmanager.url], external_url=LINK, on_failure=failures.append)
+    for alert in (refused, held()):
+        sender.publish(alert.key, (alert,))
+    sender.start()
+    try:
+        alertmanager.wait_for(launch="shop")
+        wait_until(lambda: failures.of(RefusedError), deadline_s=5, what="a word about the refused one")
+    finally:
+        sender.stop()
+    assert "start" in str(failures.of(RefusedError)[0])
+
+
+def test_a_refused_batch_is_sent_one_by_one(server: ScriptedServer) -> None:
+    def refuse_two(asked: Asked) -> Iterator[bytes]:
+        yield http("", status=400 if len(json.loads(asked.body)) > 1 else 200)
+
+    server.reply = refuse_two
+    sender = AlertSender([server.url], external_url=LINK, on_failure=lambda _error: None)
+    for name in ("a", "b", "c"):
+        sender.publish(LaunchKey("prod", name), (held(LaunchKey("prod", name)),))
+    sender.start()
+    wait_until(lambda: len(server.asked) == 4, deadline_s=5, what="the batch and its three parts")
+    sender.stop()
+    assert [len(json.loads(asked.body)) for asked in server.asked] == [3, 1, 1, 1]
+
+
+def test_an_unchanged_alert_is_not_sent_again_before_its_time(server: ScriptedServer) -> None:
+    alert = held()
+    with sending(server.url) as sender:
+        for number in range(50):
+            sender.publish(KEY, (replace(alert, description=f"{number} errors"),))
+        wait_until(lambda: server.asked, deadline_s=5, what="the alert")
+        sender.publish(KEY, (replace(alert, summary="was rolled back"),))
+        wait_until(lambda: len(server.asked) > 1, deadline_s=5, what="the new headline")
+    summaries = [one["annotations"]["summary"] for one in sent(server)]
+    assert summaries == ["is held", "was rolled back"]
+
+
+def test_a_resolved_alert_is_repeated_for_a_while_and_then_forgotten(server: ScriptedServer) -> None:
+    alert = held()
+    with sending(server.url, resend=0.1, repeat=0.5) as sender:
+        sender.publish(KEY, (alert,))
+        wait_until(lambda: server.asked, deadline_s=5, what="the alert")
+        resolved = time.time()
+        sender.publish(KEY, ())
+        wait_until(lambda: time.time() > resolved + 0.9, deadline_s=5, what="the repeats to end")
+        before = len(server.asked)
+        wait_until(lambda: time.time() > resolved + 1.4, deadline_s=5, what="what might still come")
+        assert len(server.asked) == before
+    ends = {one["endsAt"] for one in sent(server) if instant(one["endsAt"]) < resolved + 0.1}
+    assert len(ends) == 1, "each repeat ends at the same instant"
+    assert sum(one["endsAt"] in ends for one in sent(server)) >= 2
+    assert all(one["startsAt"] == sent(server)[0]["startsAt"] for one in sent(server))
+
+
+def test_a_redirect_is_not_followed_and_said(server: ScriptedServer) -> None:
+    failures = Failures()
+    server.reply = say(http("", status=302, headers={"Location": "http://elsewhere.example/"}))
+    with sending(server.url, failures=failures) as sender:
+        sender.publish(KEY, (held(),))
+        wait_until(lambda: failures, deadline_s=5, what="the failure")
+    assert "write the final URL" in str(failures[0])
+
+
+def test_an_answer_that_trickles_is_cut_at_the_deadline(server: ScriptedServer) -> None:
+    failures = Failures()
+    server.reply = server.trickle(http(""), 0.05)
+    began = time.monotonic()
+    with sending(server.url, failures=failures, timeout=0.5) as sender:
+        sender.publish(KEY, (held(),))
+        wait_until(lambda: failures, deadline_s=5, what="the failure")
+    assert time.monotonic() - began < 2.5
+    assert "no whole answer" in str(failures[0])
+
+
+def test_a_user_in_the_url_is_sent_and_never_told(server: ScriptedServer) -> None:
+    failures = Failures()
+    server.reply = say(http("", status=503))
+    with sending(f"http://ann:s3cret%21@127.0.0.1:{server.port}/am", failures=failures) as sender:
+        sender.publish(KEY, (held(),))
+        wait_until(lambda: failures, deadline_s=5, what="the failure")
+    assert server.asked[0].path == "/am/api/v2/alerts"
+    assert server.asked[0].headers["authorization"] == "Basic YW5uOnMzY3JldCE="
+    assert "s3cret" not in str(failures[0])
+    assert "ann" not in str(failures[0])
+
+
+def test_what_is_new_at_the_stop_is_still_sent(server: ScriptedServer) -> None:
+    with sending(server.url) as sender:
+        sender.publish(KEY, (held(),))
+    assert [one["labels"]["launch"] for one in sent(server)] == ["shop"]
+
+
+def test_the_proxies_of_the_environment_are_not_asked(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    with sending(server.url) as sender:
+        sender.publish(KEY, (held(),))
+        wait_until(lambda: server.asked, deadline_s=5, what="the alert")
+    assert datetime.now(UTC).timestamp() < instant(sent(server)[0]["endsAt"])

@@ -1,0 +1,492 @@
+"""The API server as the cluster: what goes wrong between it and us, made by a proxy or done to the server itself."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller.adapters import kubernetes as adapter
+from controller.adapters.kubernetes import Kubernetes, KubernetesSettings
+from controller.core.status import Status, write_status
+from controller.core.world import LaunchKey, RoutePatch, WeightEdit
+from controller.errors import AdapterError, NotFoundError, RefusedError, UnansweredError
+from tests.adapters import faulty_proxy
+from tests.adapters.faulty_proxy import FaultyProxy
+from tests.adapters.grounds import (
+    DEADLINE_S,
+    KubeGround,
+    launch_document,
+    launch_key,
+    route_document,
+    route_key,
+    running,
+)
+from tests.realparts.fixtures import KubeFactory
+from tests.realparts.kube import KubeApiserver
+from tests.realparts.server import wait_until
+
+Start = Callable[..., Kubernetes]
+KINDS = 4  # launches, HTTPRoutes, GRPCRoutes, EndpointSlices
+
+
+@pytest.fixture
+def ground(kube: KubeApiserver, namespace: str) -> KubeGround:
+    return KubeGround(kube, namespace)
+
+
+@pytest.fixture
+def proxy(kube: KubeApiserver, tmp_path: Path) -> Iterator[FaultyProxy]:
+    with FaultyProxy(kube, tmp_path) as started:
+        yield started
+
+
+@pytest.fixture
+def start(ground: KubeGround, proxy: FaultyProxy) -> Iterator[Start]:
+    """A started adapter behind the proxy; synced unless told otherwise."""
+    with ExitStack() as stack:
+
+        def started(*, synced: bool = True, **settings: Any) -> Kubernetes:
+            cluster = Kubernetes(ground.settings(kubeconfig=proxy.kubeconfig(), **settings))
+            stack.callback(cluster.stop)
+            cluster.start()
+            if synced:
+                until(cluster.synced, "the first lists")
+            return cluster
+
+        yield started
+
+
+def until(question: Callable[[], Any], what: str, seconds: float = DEADLINE_S) -> Any:
+    return wait_until(question, deadline_s=seconds, what=what)
+
+
+def lowering(cluster: Kubernetes, ground: KubeGround) -> RoutePatch:
+    route = cluster.read_route(route_key(ground))
+    return RoutePatch(route.key, route.uid, None, (WeightEdit(0, 0, "stable", 100), WeightEdit(0, 1, "canary", 0)), "9")
+
+
+def canary_weight(ground: KubeGround) -> int:
+    weight: int = ground.raw("HTTPRoute", "shop")["spec"]["rules"][0]["backendRefs"][1]["weight"]
+    return weight
+
+
+# The watch
+
+
+def test_a_watch_that_is_cut_goes_on_where_it_was_without_a_new_list(
+    start: Start, ground: KubeGround, proxy: FaultyProxy
+) -> None:
+    ground.create(launch_document("a"))
+    cluster = start()
+    until(lambda: proxy.count("WATCH") == KINDS, "the watches")
+    lists = proxy.count("GET")
+    proxy.cut()
+    ground.create(launch_document("b"))
+    until(lambda: cluster.launch(launch_key(ground, "b")), "the new launch")
+    assert proxy.count("GET") == lists
+    until(lambda: cluster.problem() == "", "the problem to be over")
+
+
+@pytest.mark.parametrize(
+    "expired",
+    [
+        faulty_proxy.answer(410, {"kind": "Status", "code": 410, "message": "too old resource version"}),
+        faulty_proxy.answer(
+            200, {"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old resource version"}}
+        ),
+    ],
+    ids=["as the answer", "as an event"],
+)
+def test_a_version_that_is_too_old_leads_to_a_new_list(
+    start: Start, ground: KubeGround, proxy: FaultyProxy, expired: faulty_proxy.Fault
+) -> None:
+    ground.create(launch_document("a"))
+    proxy.when("WATCH", "launches", expired, nth=1)
+    cluster = start()
+    ground.create(launch_document("b"))
+    until(lambda: cluster.launch(launch_key(ground, "b")), "the new launch")
+    assert proxy.count("GET", "launches") == 2
+    until(lambda: cluster.problem() == "", "no problem")
+
+
+def test_what_went_while_the_watch_was_away_is_gone_after_the_new_list_and_wakes_listeners(
+    start: Start, ground: KubeGround, proxy: FaultyProxy
+) -> None:
+    ground.create(launch_document("a"))
+    cluster = start()
+    until(lambda: proxy.count("WATCH", "launches") == 1, "the watch")
+    woken: list[LaunchKey] = []
+    cluster.subscribe(woken.append)
+    stop_refusing = proxy.when("*", "launches$", faulty_proxy.answer(503))
+    proxy.cut()
+    ground.delete("Launch", "a")
+    until(lambda: "503" in cluster.problem(), "the problem")
+    proxy.when("WATCH", "launches$", faulty_proxy.answer(410), nth=1)
+    stop_refusing()
+    until(lambda: cluster.launch(launch_key(ground, "a")) is None, "the launch to be gone")
+    until(lambda: woken == [launch_key(ground, "a")], "the call of the listener")
+
+
+@pytest.mark.parametrize(
+    ("verb", "fault"),
+    [
+        ("WATCH", faulty_proxy.drop_request()),
+        ("WATCH", faulty_proxy.answer(403)),
+        ("WATCH", faulty_proxy.answer(410)),
+        ("WATCH", faulty_proxy.answer(200, b"")),
+        ("WATCH", faulty_proxy.answer(200, b'{"type": "SURPRISE", "object": {}}\n')),
+        ("*", faulty_proxy.drop_request()),
+        ("*", faulty_proxy.answer(429, Retry_After="3600")),
+        ("*", faulty_proxy.answer(200, b"<html>\n")),
+        ("*", faulty_proxy.answer(301, Location="https://127.0.0.1:1/")),
+    ],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_a_lasting_fault_costs_few_requests_is_named_and_passes(
+    ground: KubeGround, proxy: FaultyProxy, fault: faulty_proxy.Fault, verb: str
+) -> None:
+    mend = proxy.when(verb, "launches", fault)
+    told: list[str] = []
+    cluster = Kubernetes(ground.settings(kubeconfig=proxy.kubeconfig(), longest_wait_s=1.0), told.append)
+    try:
+        cluster.start()
+        # waits of 0.2, 0.4, 0.8, 1, 1 ... seconds, each at least half of it; a 410 also costs a list each time
+        end = time.monotonic() + 2.0
+        until(lambda: time.monotonic() > end, "two seconds")
+        assert 3 <= proxy.count("*", "launches") <= 14
+        assert "launches" in cluster.problem()
+        assert len(told) == 1
+        mend()
+        ground.create(launch_document("b"))
+        until(lambda: cluster.launch(launch_key(ground, "b")), "the launch")
+        until(lambda: cluster.synced() and cluster.problem() == "", "no problem")
+    finally:
+        cluster.stop()
+
+
+def test_an_identity_without_rights_is_told_so(kube: KubeApiserver, ground: KubeGround) -> None:
+    cluster = Kubernetes(ground.settings(kubeconfig=str(kube.kubeconfig("person"))))
+    cluster.start()
+    try:
+        until(lambda: "403" in cluster.problem() and "cannot list resource" in cluster.problem(), "the refusal")
+        assert not cluster.synced()
+        with pytest.raises(RefusedError, match="403"):
+            cluster.read_launch(launch_key(ground))
+    finally:
+        cluster.stop()
+
+
+def test_the_rights_that_are_documented_are_enough_in_one_namespace(kube: KubeApiserver, ground: KubeGround) -> None:
+    read = ["get", "list", "watch"]
+    kube.grant(
+        "controller",
+        [
+            {"apiGroups": ["autoadvance.dev"], "resources": ["launches"], "verbs": read},
+            {"apiGroups": ["autoadvance.dev"], "resources": ["launches/status"], "verbs": ["patch"]},
+            {
+                "apiGroups": ["gateway.networking.k8s.io"],
+                "resources": ["httproutes", "grpcroutes"],
+                "verbs": [*read, "patch"],
+            },
+            {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": read},
+        ],
+        namespace=ground.namespace,
+    )
+    ground.create(launch_document())
+    ground.create(route_document(canary=7))
+    cluster = Kubernetes(ground.settings(kubeconfig=str(kube.kubeconfig("controller"))))
+    with running(cluster):
+        cluster.write_status(cluster.read_launch(launch_key(ground)), write_status(Status(epoch=1)))
+        cluster.patch_route(lowering(cluster, ground))
+    assert canary_weight(ground) == 0
+
+
+def test_a_list_is_read_page_by_page_and_again_when_its_version_expires_in_the_middle(
+    start: Start, ground: KubeGround, proxy: FaultyProxy
+) -> None:
+    names = [f"launch-{number}" for number in range(5)]
+    for name in names:
+        ground.create(launch_document(name))
+    proxy.when("GET", "launches", faulty_proxy.answer(410), nth=2)
+    cluster = start(page_size=2)
+    assert sorted(launch.key.name for launch in cluster.launches()) == names
+    assert proxy.count("GET", "launches") == 2 + 3
+
+
+def test_a_quiet_watch_is_renewed_without_a_list_and_without_a_problem(start: Start, proxy: FaultyProxy) -> None:
+    cluster = start(watch_s=1.0)
+    until(lambda: proxy.count("WATCH", "launches") >= 4, "three renewals")
+    assert cluster.problem() == ""
+    assert proxy.count("GET") == KINDS
+
+
+# The server itself
+
+
+@pytest.mark.alone
+def test_a_server_that_hangs_is_noticed_within_the_time_outs_and_found_again(kube_factory: KubeFactory) -> None:
+    kube = kube_factory()
+    ground = KubeGround(kube, "default")
+    ground.create(launch_document())
+    cluster = Kubernetes(ground.settings(watch_s=1.0, watch_silence_s=1.0, read_timeout_s=1.0))
+    with running(cluster):
+        launch = cluster.read_launch(launch_key(ground))
+        kube.pause()
+        try:
+            began = time.monotonic()
+            with pytest.raises(UnansweredError, match="in time"):
+                cluster.write_status(launch, write_status(Status(epoch=1)))
+            assert time.monotonic() - began < 2.5
+            until(lambda: "in time" in cluster.problem(), "the problem", 5.0)
+        finally:
+            kube.resume()
+        until(lambda: cluster.problem() == "", "no problem")
+        ground.create(launch_document("b"))
+        until(lambda: cluster.launch(launch_key(ground, "b")), "the new launch")
+
+
+@pytest.mark.alone
+def test_a_server_that_is_killed_and_started_again_is_followed_again(kube_factory: KubeFactory) -> None:
+    kube = kube_factory()
+    ground = KubeGround(kube, "default")
+    ground.create(launch_document())
+    cluster = Kubernetes(ground.settings(longest_wait_s=1.0))
+    with running(cluster):
+        before = cluster.read_launch(launch_key(ground))
+        kube.kill9()
+        with pytest.raises(UnansweredError):
+            cluster.read_launch(launch_key(ground))
+        until(lambda: "refused" in cluster.problem(), "the problem")
+        assert cluster.launch(launch_key(ground)) == before
+        kube.start()
+        until(lambda: cluster.problem() == "", "no problem")
+        ground.edit("Launch", "shop", lambda document: document["spec"].update(revision="v3"))
+        until(lambda: (cluster.launch(launch_key(ground)) or before).generation == 2, "the edit")
+
+
+@pytest.mark.alone
+def test_without_our_definition_it_says_so_and_without_grpcroutes_it_works(kube_factory: KubeFactory) -> None:
+    kube = kube_factory(crds=False)
+    cluster = Kubernetes(KubernetesSettings(kubeconfig=str(kube.kubeconfig("admin")), longest_wait_s=0.5))
+    cluster.start()
+    try:
+        until(lambda: "does not know launches of autoadvance.dev" in cluster.problem(), "the problem with launches")
+        until(lambda: "does not know httproutes" in cluster.problem(), "the problem with HTTPRoutes")
+        assert not cluster.synced()
+        assert "grpcroutes" not in cluster.problem()
+        kube.install_crds()
+        until(cluster.synced, "the lists")
+        until(lambda: cluster.problem() == "", "no problem")
+        ground = KubeGround(kube, "default")
+        ground.create(route_document(kind="GRPCRoute"))
+        until(lambda: cluster.route(route_key(ground, kind="GRPCRoute")), "the route of the kind that came later")
+    finally:
+        cluster.stop()
+
+
+# Requests
+
+
+def test_a_write_whose_answer_is_lost_is_sent_once_and_reported_as_unanswered(
+    start: Start, ground: KubeGround, proxy: FaultyProxy
+) -> None:
+    ground.create(route_document(canary=7))
+    cluster = start()
+    patch = lowering(cluster, ground)
+    proxy.when("PATCH", "httproutes", faulty_proxy.drop_answer())
+    with pytest.raises(UnansweredError, match=r"HTTPRoute .*shop: the connection broke"):
+        cluster.patch_route(patch)
+    assert proxy.count("PATCH") == 1
+    assert canary_weight(ground) == 0
+    assert cluster.read_route(patch.key).rules[0].backends[1].weight == 0
+
+
+def test_a_write_that_never_arrived_is_unanswered_too_and_nothing_changed(
+    start: Start, ground: KubeGround, proxy: FaultyProxy
+) -> None:
+    ground.create(launch_document())
+    cluster = start()
+    launch = cluster.read_launch(launch_key(ground))
+    proxy.when("PATCH", "launches", faulty_proxy.drop_request(), nth=1)
+    with pytest.raises(UnansweredError):
+        cluster.write_status(launch, write_status(Status(epoch=1)))
+    assert ground.raw_status("shop") == {}
+    assert proxy.count("PATCH") == 1
+    assert cluster.write_status(launch, write_status(Status(epoch=1))).status == Status(epoch=1)
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        (faulty_proxy.answer(500), UnansweredError),
+        (faulty_proxy.answer(503), UnansweredError),
+        (faulty_proxy.answer(429, Retry_After="3600"), UnansweredError),
+        (faulty_proxy.answer(200, b"<html>"), UnansweredError),
+        (faulty_proxy.answer(200, b"[]"), UnansweredError),
+        (faulty_proxy.cut_after(40), UnansweredError),
+        (faulty_proxy.drop_request(), UnansweredError),
+        (faulty_proxy.trickle(50), UnansweredError),
+        (faulty_proxy.answer(302, Location="https://127.0.0.1:1/"), RefusedError),
+        (faulty_proxy.answer(400), RefusedError),
+        (faulty_proxy.answer(403), RefusedError),
+        (faulty_proxy.answer(404), NotFoundError),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_each_answer_becomes_one_error_at_once_and_after_one_request(
+    ground: KubeGround, proxy: FaultyProxy, fault: faulty_proxy.Fault, kind: type[AdapterError]
+) -> None:
+    ground.create(launch_document())
+    cluster = Kubernetes(ground.settings(kubeconfig=proxy.kubeconfig(), read_timeout_s=0.5))
+    mend = proxy.when("*", "launches", fault)
+    began = time.monotonic()
+    with pytest.raises(kind, match=r"Launch .*/shop") as raised:
+        cluster.read_launch(launch_key(ground))
+    assert type(raised.value).__module__.startswith("controller.")
+    assert time.monotonic() - began < 2.0
+    assert proxy.count() == 1
+    mend()
+    assert cluster.read_launch(launch_key(ground)).key == launch_key(ground)
+
+
+def test_a_request_that_hangs_ends_with_the_read_time_out(ground: KubeGround, proxy: FaultyProxy) -> None:
+    ground.create(launch_document())
+    cluster = Kubernetes(ground.settings(kubeconfig=proxy.kubeconfig(), read_timeout_s=0.3))
+    released = threading.Event()
+    proxy.when("GET", "launches", faulty_proxy.hold(released))
+    with pytest.raises(UnansweredError, match="no answer in time"):
+        cluster.read_launch(launch_key(ground))
+    released.set()
+    assert proxy.count() == 1
+
+
+def test_a_value_that_the_schema_refuses_is_refused_with_the_servers_words(ground: KubeGround) -> None:
+    ground.create(launch_document())
+    cluster = Kubernetes(ground.settings())
+    launch = cluster.read_launch(launch_key(ground))
+    with pytest.raises(RefusedError, match="epoch"):
+        cluster.write_status(launch, {"epoch": "three"})
+    with pytest.raises(RefusedError, match="surprise"):
+        cluster.write_status(launch, {"surprise": 1})
+    assert ground.raw_status("shop") == {}
+
+
+def test_credentials_are_read_again_after_a_401_once(kube: KubeApiserver, ground: KubeGround, tmp_path: Path) -> None:
+    ground.create(launch_document())
+    path = tmp_path / "kubeconfig"
+    good = kube.kubeconfig("admin").read_text()
+    stale = json.loads(good)
+    stale["users"][0]["user"]["token"] = "expired"
+    path.write_text(json.dumps(stale))
+    cluster = Kubernetes(ground.settings(kubeconfig=str(path)))
+    path.write_text(good)
+    assert cluster.read_launch(launch_key(ground)).key == launch_key(ground)
+
+
+def test_wrong_credentials_cost_two_requests_and_then_one_each(ground: KubeGround, proxy: FaultyProxy) -> None:
+    cluster = Kubernetes(ground.settings(kubeconfig=proxy.kubeconfig()))
+    proxy.when("GET", "launches", faulty_proxy.answer(401))
+    for requests in (2, 3, 4):
+        with pytest.raises(RefusedError, match="401"):
+            cluster.read_launch(launch_key(ground))
+        assert proxy.count() == requests
+
+
+def test_the_environments_proxy_is_used_only_when_asked_for(
+    ground: KubeGround, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    ground.create(launch_document())
+    assert Kubernetes(ground.settings()).read_launch(launch_key(ground)).key == launch_key(ground)
+    with pytest.raises(UnansweredError):
+        Kubernetes(ground.settings(proxy_from_environment=True)).read_launch(launch_key(ground))
+
+
+def test_a_configuration_that_is_missing_or_names_no_such_context_is_told_with_what_to_do(
+    kube: KubeApiserver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(RefusedError, match=r"absent.*name another with --kubeconfig or KUBECONFIG"):
+        Kubernetes(KubernetesSettings(kubeconfig=str(tmp_path / "absent")))
+    with pytest.raises(RefusedError, match="nowhere"):
+        Kubernetes(KubernetesSettings(kubeconfig=str(kube.kubeconfig("admin")), context="nowhere"))
+    monkeypatch.setenv("KUBECONFIG", str(kube.kubeconfig("admin")))
+    with pytest.raises(NotFoundError):
+        Kubernetes(KubernetesSettings(context="admin")).read_launch(LaunchKey("default", "nothing"))
+
+
+def test_a_launch_that_cannot_be_read_hides_no_other(kube: KubeApiserver, start: Start, ground: KubeGround) -> None:
+    # an old object, stored before the schema was what it is: written past the current one
+    ground.create(launch_document("good"))
+    document = launch_document("odd")
+    document["spec"]["phases"][0]["guardrails"] = [{"metric": "nobody-knows", "below": "1%"}]
+    kube.call("POST", ground.path("Launch"), document)
+    cluster = start()
+    assert {launch.key.name for launch in cluster.launches()} == {"good", "odd"}
+
+
+def test_in_a_pod_the_service_account_is_used(
+    kube: KubeApiserver, ground: KubeGround, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ground.create(launch_document())
+    (tmp_path / "token").write_text(kube.token("admin"))
+    monkeypatch.setattr(adapter, "SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
+    monkeypatch.setattr(adapter, "SERVICE_CERT_FILENAME", str(kube.ca_file))
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(kube.port))
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    assert Kubernetes(KubernetesSettings()).read_launch(launch_key(ground)).key == launch_key(ground)
+    (tmp_path / "token").write_text("")
+    with pytest.raises(RefusedError, match=r"the pod's service account cannot be used: .*empty"):
+        Kubernetes(KubernetesSettings())
+
+
+# Stopping
+
+
+def test_it_stops_at_once_while_a_list_hangs_and_while_watches_are_quiet(start: Start, proxy: FaultyProxy) -> None:
+    released = threading.Event()
+    proxy.when("GET", "httproutes", faulty_proxy.hold(released))
+    cluster = start(synced=False)
+    until(lambda: proxy.count("GET", "httproutes") == 1, "the list that hangs")
+    until(lambda: proxy.count("WATCH", "launches") == 1, "a watch")
+    began = time.monotonic()
+    cluster.stop()
+    assert time.monotonic() - began < 1.0
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("watch ")]
+    assert cluster.problem() == ""
+    released.set()
+
+
+def test_stopping_does_not_disturb_a_write_in_flight(start: Start, ground: KubeGround, proxy: FaultyProxy) -> None:
+    ground.create(launch_document())
+    cluster = start()
+    launch = cluster.read_launch(launch_key(ground))
+    released = threading.Event()
+    proxy.when("PATCH", "launches", faulty_proxy.hold(released))
+    with ThreadPoolExecutor(1) as threads:
+        write = threads.submit(cluster.write_status, launch, write_status(Status(epoch=5)))
+        until(lambda: proxy.count("PATCH") == 1, "the write")
+        cluster.stop()
+        released.set()
+        assert write.result(DEADLINE_S).status == Status(epoch=5)
+
+
+def test_it_stops_while_it_waits_for_the_next_attempt_and_without_having_been_started(
+    start: Start, ground: KubeGround, proxy: FaultyProxy
+) -> None:
+    proxy.when("*", "", faulty_proxy.answer(500))
+    cluster = start(synced=False, shortest_wait_s=30.0)
+    until(lambda: cluster.problem().count("watch of") == KINDS, "all to fail")
+    began = time.monotonic()
+    cluster.stop()
+    Kubernetes(ground.settings()).stop()
+    assert time.monotonic() - began < 1.0
