@@ -1,0 +1,1 @@
+"""Figures, printed by ``make bench``: never tests with a time limit."""
