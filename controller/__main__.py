@@ -53,7 +53,10 @@ def _run(**flags: object) -> None:
         for fault in error.faults:
             typer.echo(f"auto-advance run: {fault}", err=True)
         raise typer.Exit(EXIT_USAGE) from None
-    raise typer.Exit(run(settings))
+    code = run(settings)
+    sys.stderr.flush()
+    # Threads that wait for a hanging server have nothing left to say, and must not keep the process.
+    os._exit(code)
 
 
 def _declare(function: Callable[..., None], settings: Sequence[Setting]) -> Callable[..., None]:
@@ -165,7 +168,7 @@ def run(settings: Settings) -> int:
             settings.alertmanagers,
             external_url=settings.external_url,
             clock=clock.now,
-            on_failure=lambda error: recorder.failed(None, "sending alerts", error),
+            on_failure=recorder.alert_failed,
         )
     recorded = RecordedForm(settings.recorded_interval, settings.recorded_settle, settings.recorded_offset)
     try:

@@ -208,6 +208,11 @@ class Telemetry:
         """A tick found the one before still asking."""
         self.ticks_missed.inc()
 
+    def alert_failed(self, error: BaseException) -> None:
+        """An Alertmanager did not take what was sent."""
+        self.alert_failures.inc()
+        self.failed(None, "sending alerts", error)
+
     def forgotten(self, key: LaunchKey) -> None:
         """The launch is gone, its series with it."""
         self._launches.drop(key)
