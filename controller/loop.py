@@ -161,7 +161,7 @@ class Loop:
         launches = self._cluster.launches()
         self._reconciler.forget_all_but([launch.key for launch in launches])
         try:
-            looked = self._reconciler.look([launch for launch in launches if not self._reconciler.rests(launch.key)])
+            looked = self._reconciler.look(launches)
         except Exception as error:  # noqa: BLE001 - the loop must go on, whatever one object holds
             self._recorder.failed(None, "looking", error)
             return

@@ -39,7 +39,9 @@ CHECKPOINTS_PER_SECOND = 5.0
 REASON_SECONDS = 30.0
 """A changed reason for waiting is written at most this often per launch."""
 LONGEST_BACKOFF = 60.0
+"""Pauses after failures grow to this. They put off what raises or records, never a look and never a retreat."""
 RETREAT_BACKOFF = 1.0
+"""A retreat that is not done, or not recorded, is tried again this often."""
 
 
 class Cluster(Protocol):
@@ -137,7 +139,9 @@ class SystemClock:
 class _Memory:
     """What this process knows of a launch beyond the API: nothing that it could not find out again.
 
-    ``stored`` are the folds as status holds them, for which ``folds`` are the newer ones.
+    ``stored`` are the folds as status holds them, for which ``folds`` are the newer ones. ``trouble`` is why the route
+    cannot be written as it should be; it counts until ``trouble_until``, then it is tried again. ``since`` is when this
+    process first saw the launch. All instants are of the clock without steps.
     """
 
     uid: str
@@ -152,9 +156,13 @@ class _Memory:
     in_force_since: float | None = None
     epoch: int = 0
     last_write: float = -1e9
+    since: float = 0.0
     trouble: str = ""
+    troubles: int = 0
+    trouble_until: float = -1e9
     failures: int = 0
     not_before: float = -1e9
+    lower_not_before: float = -1e9
     recording: bool = False
     busy: threading.Lock = field(default_factory=threading.Lock)
 
@@ -178,6 +186,19 @@ class _Budget:
             return True
 
 
+Claims = Mapping[RouteKey, tuple["_Claim", ...]]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Claim:
+    """That a launch moves weights of a route; the smallest is the oldest. ``rule`` is empty where it means every rule."""
+
+    created: float
+    uid: str
+    key: LaunchKey = field(compare=False)
+    rule: str = field(compare=False)
+
+
 @dataclass(frozen=True, slots=True)
 class Round:
     """One observation per launch of a round, and what must be asked for them."""
@@ -185,6 +206,7 @@ class Round:
     now: float
     seen: Mapping[LaunchKey, Observation]
     wanted: Mapping[Subject, int]
+    claims: Claims
 
 
 class Reconciler:
@@ -228,7 +250,7 @@ class Reconciler:
             seen[launch.key] = observed
             for subject, after in questions(observed).items():
                 wanted[subject] = min(after, wanted.get(subject, after))
-        return Round(now, seen, wanted)
+        return Round(now, seen, wanted, claims)
 
     def gather(self, looked: Round, deadline_s: float) -> dict[Subject, Reading]:
         """Ask Prometheus what the round wants to know."""
@@ -240,23 +262,29 @@ class Reconciler:
             self._memory.pop(key, None)
             self._recorder.forgotten(key)
 
-    def rests(self, key: LaunchKey) -> bool:
-        """Whether the launch is to be left alone for now, after failures."""
-        memory = self._memory.get(key)
-        return memory is not None and self._clock.steady() < memory.not_before
-
-    def _claims(self, launches: Iterable[Launch]) -> dict[tuple[RouteKey, str], LaunchKey]:
-        """Which launch may move each route: the oldest of those that are not over."""
-        claims: dict[tuple[RouteKey, str], tuple[float, str, LaunchKey]] = {}
+    def _claims(self, launches: Iterable[Launch]) -> Claims:
+        """Which launches move each route, of those that are not over."""
+        claims: dict[RouteKey, list[_Claim]] = {}
         for launch in launches:
             status = launch.status
             if isinstance(status, UnreadableStatusError) or status.state in (State.ROLLED_BACK, State.SUCCEEDED):
                 continue
             for target in self._targets(launch):
-                place = _route_key(launch.key.namespace, target), target.rule
-                claim = launch.created, launch.uid, launch.key
-                claims[place] = min(claim, claims.get(place, claim))
-        return {place: claim[2] for place, claim in claims.items()}
+                claim = _Claim(launch.created, launch.uid, launch.key, target.rule)
+                claims.setdefault(_route_key(launch.key.namespace, target), []).append(claim)
+        return {route: tuple(listed) for route, listed in claims.items()}
+
+    def _claimed_by(self, launch: Launch, targets: Iterable[Target], claims: Claims) -> str:
+        """The oldest launch that is older than this one and moves the same rules; empty: there is none."""
+        older = [
+            claim
+            for target in targets
+            for claim in claims.get(_route_key(launch.key.namespace, target), ())
+            if claim.uid != launch.uid
+            and (claim.created, claim.uid) < (launch.created, launch.uid)
+            and (not claim.rule or not target.rule or claim.rule == target.rule)
+        ]
+        return str(min(older).key) if older else ""
 
     def _targets(self, launch: Launch) -> tuple[Target, ...]:
         """The targets that the run stands on; before a run, those of the plan."""
@@ -268,7 +296,7 @@ class Reconciler:
     def _remember(self, launch: Launch) -> _Memory:
         memory = self._memory.get(launch.key)
         if memory is None or memory.uid != launch.uid:
-            memory = self._memory[launch.key] = _Memory(uid=launch.uid)
+            memory = self._memory[launch.key] = _Memory(uid=launch.uid, since=self._clock.steady())
         status = launch.status
         stands_on = status.run.stands_on if isinstance(status, Status) and status.run else None
         if memory.running_of != stands_on:
@@ -276,17 +304,11 @@ class Reconciler:
             memory.running = _parse_standing(launch, stands_on, self._recorded)
         return memory
 
-    def _observe(
-        self, launch: Launch, now: float, claims: Mapping[tuple[RouteKey, str], LaunchKey] | None = None
-    ) -> Observation:
+    def _observe(self, launch: Launch, now: float, claims: Claims) -> Observation:
         status = launch.status
         assert isinstance(status, Status)
         memory = self._remember(launch)
         targets = self._targets(launch)
-        if claims is None:
-            claims = self._claims(self._cluster.launches())
-        others = (claims.get((_route_key(launch.key.namespace, target), target.rule)) for target in targets)
-        claimed_by = next((other for other in others if other is not None and other != launch.key), None)
         return Observation(
             now=now,
             namespace=launch.key.namespace,
@@ -302,14 +324,16 @@ class Reconciler:
             awake=self._awake(status, memory),
             intent_age=self._clock.steady() - memory.intent_since if self._fate(status, memory) != "none" else 0.0,
             intent_fate=self._fate(status, memory),
-            claimed_by=str(claimed_by) if claimed_by else "",
+            claimed_by=self._claimed_by(launch, targets, claims),
             route_settle=self._route_settle,
+            watched=self._clock.steady() - memory.since,
         )
 
     def _view(self, launch: Launch, target: Target, memory: _Memory, route: Route | None = None) -> TargetView:
         key = _route_key(launch.key.namespace, target)
         route = route or self._cluster.route(key)
-        weight, problem, takes, accepted = None, memory.trouble, False, None
+        troubled = self._clock.steady() < memory.trouble_until
+        weight, problem, takes, accepted = None, memory.trouble if troubled else "", False, None
         if route is None:
             problem = f"{key} of target {target.name} does not exist; create it, or name another route"
         else:
@@ -371,10 +395,10 @@ class Reconciler:
         if memory.recording or not memory.busy.acquire(blocking=False):
             return False
         try:
-            seen = self._observe(launch, looked.now)
+            seen = self._observe(launch, looked.now, looked.claims)
             wanted = questions(seen)
             readings = {subject: readings[subject] for subject in wanted if subject in readings}
-            self._apply(launch, replace(seen, readings=readings), memory, asked=asked)
+            self._apply(launch, replace(seen, readings=readings), memory, looked.claims, asked=asked)
         except AdapterError as error:
             self._back_off(memory, key, error)
         finally:
@@ -387,7 +411,7 @@ class Reconciler:
         memory.not_before = self._clock.steady() + pause
         self._recorder.failed(key, "writing", error)
 
-    def _apply(self, launch: Launch, seen: Observation, memory: _Memory, *, asked: bool) -> None:
+    def _apply(self, launch: Launch, seen: Observation, memory: _Memory, claims: Claims, *, asked: bool) -> None:
         for _ in range(TRIES):
             decision = decide(seen)
             self._recorder.judged(launch.key, decision, seen.targets)
@@ -395,8 +419,13 @@ class Reconciler:
                 raise RefusedError(
                     f"launch {launch.key} is run by another controller (epoch {seen.status.epoch}, ours {seen.epoch})"
                 )
+            now = self._clock.steady()
             if decision.lowers:
-                self._retreat(launch, decision, memory)
+                if now >= memory.lower_not_before:
+                    memory.lower_not_before = now + RETREAT_BACKOFF
+                    self._retreat(launch, decision, memory)
+                return
+            if asked and now < memory.not_before:
                 return
             try:
                 if seen.intent_fate == "unknown":
@@ -412,14 +441,14 @@ class Reconciler:
                 launch = self._cluster.read_launch(launch.key)
             if isinstance(launch.status, UnreadableStatusError) or launch.uid != memory.uid:
                 return
-            seen = replace(self._observe(launch, seen.now), readings=seen.readings)
+            seen = replace(self._observe(launch, seen.now, claims), readings=seen.readings)
         # Somebody writes faster than we read: the next tick tries again.
 
     def _write(self, launch: Launch, status: Status, memory: _Memory) -> Launch:
         stored = self._cluster.write_status(launch, write_status(status))
         memory.epoch = status.epoch
         memory.last_write = self._clock.steady()
-        memory.failures, memory.not_before, memory.trouble = 0, -1e9, ""
+        memory.failures, memory.not_before = 0, -1e9
         return stored
 
     def _keep_folds(self, decision: Decision, stored: Launch | None, memory: _Memory) -> None:
@@ -467,10 +496,11 @@ class Reconciler:
             self._trouble(launch, memory, str(error))
             return True
         try:
-            if view.weight == 0 != weight:
+            # After trouble too: an intent that is bound to be refused would only cost writes.
+            if view.weight == 0 != weight or memory.troubles:
                 self._cluster.patch_route(patch, dry_run=True)
         except (RefusedError, NotFoundError) as error:
-            self._trouble(launch, memory, f"a dry run of the first raise was refused: {error}")
+            self._trouble(launch, memory, f"a dry run of the raise was refused: {error}")
             return True
         stored = self._write(fresh, with_evidence(decision), memory)
         self._keep_folds(decision, stored, memory)
@@ -489,16 +519,19 @@ class Reconciler:
             memory.fate = "fenced"
             self._trouble(launch, memory, f"the raise was refused: {error}")
             return True
-        memory.intent_since = self._clock.steady()
-        if weights.live_weight(answer, target) != weight:
+        memory.intent_since, memory.fate = self._clock.steady(), "written"
+        if _canary_weight(answer, target) == weight:
+            memory.troubles = 0
+        else:
             self._trouble(launch, memory, f"{route.key}: something else than the raise was stored")
-        memory.fate = "written"
         return True
 
     def _trouble(self, launch: Launch, memory: _Memory, problem: str) -> None:
         """The route cannot be written as it should be: the launch shows it, and tries again after a pause."""
+        memory.troubles += 1
         memory.trouble = problem
-        self._back_off(memory, launch.key, RefusedError(problem))
+        memory.trouble_until = self._clock.steady() + min(5.0 * 2 ** min(memory.troubles, 10), LONGEST_BACKOFF)
+        self._recorder.failed(launch.key, "writing", RefusedError(problem))
 
     def _fence(self, launch: Launch, seen: Observation, memory: _Memory) -> Launch:
         """Make sure that an intent to raise of unknown fate either has happened or never will."""
@@ -508,27 +541,25 @@ class Reconciler:
         if status.epoch < seen.epoch:
             launch = self._write(launch, status.model_copy(update={"epoch": seen.epoch}), memory)
         for target in self._intent_targets(launch, seen, intent):
-            for attempt in range(TRIES):
-                try:
-                    route = self._cluster.read_route(_route_key(launch.key.namespace, target))
-                    self._cluster.patch_route(
-                        RoutePatch(
-                            key=route.key,
-                            uid=route.uid,
-                            resource_version=route.resource_version,
-                            edits=(),
-                            epoch=f"{seen.epoch}-{intent.id}-fence",
-                        )
-                    )
-                    break
-                except NotFoundError:
-                    break
-                except ConflictError:
-                    if attempt == TRIES - 1:
-                        raise
+            self._move_on(_route_key(launch.key.namespace, target), f"{seen.epoch}-{intent.id}-fence")
         memory.fate = "fenced"
         memory.intent_since = self._clock.steady()
         return launch
+
+    def _move_on(self, key: RouteKey, epoch: str) -> None:
+        """Move the route's version, so that a raise that is still on its way is refused when it arrives."""
+        for attempt in range(TRIES):
+            try:
+                route = self._cluster.read_route(key)
+                self._cluster.patch_route(
+                    RoutePatch(key=key, uid=route.uid, resource_version=route.resource_version, edits=(), epoch=epoch)
+                )
+                return
+            except NotFoundError:
+                return
+            except ConflictError:
+                if attempt == TRIES - 1:
+                    raise
 
     def _intent_targets(self, launch: Launch, seen: Observation, intent: Intent) -> Iterable[Target]:
         known: dict[str, Target] = {}
@@ -554,13 +585,31 @@ class Reconciler:
         for target in self._targets(launch):
             if target.name in decision.weights and not self._lower(launch, target, decision, status.epoch):
                 done = False
+            if target.name in decision.withheld and decision.decisive:
+                self._withhold(launch, target, decision, status.epoch)
         if not done:
-            memory.not_before = self._clock.steady() + RETREAT_BACKOFF
+            self._tell_of_stuck(stored or launch, decision, memory)
             return
         memory.failures = 0
         base = stored or launch
         memory.recording = True
         self._later(lambda: self._retreated(base, status, memory))
+
+    def _withhold(self, launch: Launch, target: Target, decision: Decision, epoch: int) -> None:
+        """Nothing is lowered, but what was about to raise must not arrive either."""
+        try:
+            self._move_on(_route_key(launch.key.namespace, target), f"{epoch}-{decision.id}-withheld")
+        except AdapterError as error:
+            self._recorder.failed(launch.key, "fencing a raise", error)
+
+    def _tell_of_stuck(self, launch: Launch, decision: Decision, memory: _Memory) -> None:
+        """Why the canary is not at 0 yet, once it has taken a while."""
+        if decision.decisive or not decision.changed or self._clock.steady() - memory.last_write < REASON_SECONDS:
+            return
+        try:
+            self._write(launch, with_evidence(decision), memory)
+        except AdapterError as error:
+            self._recorder.failed(launch.key, "storing why the retreat is stuck", error)
 
     def _lower(self, launch: Launch, target: Target, decision: Decision, epoch: int) -> bool:
         """Whether the canary of this target is known to be at 0 now."""
@@ -617,6 +666,14 @@ class Reconciler:
 
 def _route_key(namespace: str, target: Target) -> RouteKey:
     return RouteKey(target.route_kind, namespace, target.route)
+
+
+def _canary_weight(route: Route, target: Target) -> int | None:
+    """The canary's live share in thousandths; None where the route holds the pair in no way that a plan can name."""
+    try:
+        return weights.live_weight(route, target)
+    except weights.SplitError:
+        return None
 
 
 def _decode(stored: Mapping[str, str]) -> dict[str, Fold]:

@@ -15,6 +15,7 @@ ACCEPT_TIMEOUT = 60.0
 """Seconds that a route's parents have to accept a weight before the share seen in Prometheus decides."""
 SHARE_TOLERANCE = 0.02
 SHARE_REQUESTS = 100
+_UNDER_WAY = (State.PROGRESSING, State.JUDGING, State.HELD)
 
 
 class Standing(NamedTuple):
@@ -182,6 +183,7 @@ def _in_force(
 ) -> Standing:
     """The raise is done: its weights are recorded, and the pass evidence of its targets starts here."""
     assert status.run is not None
+    at = _in_force_at(seen, intent)
     entered = intent.phase != status.phase or status.step == 0
     run = status.run
     if intent.phase != status.phase:
@@ -190,6 +192,7 @@ def _in_force(
             return Standing(status, folds, phase)
         phase = plan.phases[plan.phase_index(intent.phase)]
         run = run.model_copy(update={"stands_on": standing(plan, intent.phase)})
+        status = status.model_copy(update={"targets": _targets(status, plan)})
         folds = {}
     assert phase is not None
     weights = {target.name: target.weight for target in status.targets} | intent.weights
@@ -200,9 +203,9 @@ def _in_force(
             name for name in phase.targets if name not in raised and weights.get(name, 0) >= phase.steps[0].weight
         ]
     for name in raised:
-        folds = folds | _new_folds(phase, name, seen.now, folds)
+        folds = folds | _new_folds(phase, name, at, folds)
     targets = tuple(
-        target.model_copy(update={"weight": weights[target.name], "in_force_at": seen.now})
+        target.model_copy(update={"weight": weights[target.name], "in_force_at": at})
         if target.name in raised
         else target
         for target in status.targets
@@ -212,11 +215,41 @@ def _in_force(
             "intent": None,
             "run": run,
             "phase": intent.phase,
-            "phase_started_at": seen.now if entered else status.phase_started_at,
+            "phase_started_at": at if entered else status.phase_started_at,
             "step": intent.step,
             "targets": targets,
         }
     )
+    return Standing(status, folds, phase)
+
+
+def _in_force_at(seen: Observation, intent: Intent) -> float:
+    """Now, unless the wall clock has jumped since the intent, when it agreed with Prometheus'."""
+    earliest = intent.at + seen.intent_age
+    if seen.intent_fate != "written":
+        # Another process may have made the intent long ago: how long is not known.
+        return round(max(seen.now, earliest), 3)
+    return round(min(max(seen.now, earliest), earliest + ACCEPT_TIMEOUT), 3)
+
+
+def settle_drift(seen: Observation, status: Status, phase: Phase | None, folds: dict[str, Fold]) -> Standing:
+    """A weight that somebody took away is not in force; put back, it is so from then on, with its evidence anew."""
+    if phase is None or status.intent is not None or status.state not in _UNDER_WAY:
+        return Standing(status, folds, phase)
+    moved: dict[str, float | None] = {}
+    for target in status.targets:
+        view = seen.target(target.name)
+        there = view is not None and view.weight == target.weight
+        if target.weight and target.name in phase.targets and there is (target.in_force_at is None):
+            moved[target.name] = seen.now if there else None
+            if there:
+                folds = folds | _new_folds(phase, target.name, seen.now, folds)
+    if moved:
+        targets = tuple(
+            target.model_copy(update={"in_force_at": moved[target.name]}) if target.name in moved else target
+            for target in status.targets
+        )
+        status = status.model_copy(update={"targets": targets})
     return Standing(status, folds, phase)
 
 

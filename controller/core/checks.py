@@ -262,6 +262,13 @@ class _Checks:
             if self._troubled("phases", index, "targets"):
                 continue
             names = phase.targets or (*(target.name for target in self.spec.targets), *reached)
+            left = [name for name in reached if name not in names]
+            if left and phase.steps:
+                yield (
+                    ("phases", index, "targets"),
+                    f"leaves out {listed(left)}, which an earlier phase raised: not supported yet; "
+                    f"name it too (its weight stays where the steps do not raise it)",
+                )
             before, where = max((reached[name] for name in names if name in reached), default=(0, ""))
             for number, step in enumerate(phase.steps):
                 place = ("phases", index, "steps", number)

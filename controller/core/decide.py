@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from controller.core.bookkeeping import advance_folds, begin_missing, refusals, retry, rolled_back, settle_intent
+from controller.core.bookkeeping import (
+    advance_folds,
+    begin_missing,
+    refusals,
+    retry,
+    rolled_back,
+    settle_drift,
+    settle_intent,
+)
 from controller.core.evidence import Criterion, Fold, Verdict, judge
 from controller.core.observation import Observation
 from controller.core.overrides import hear
 from controller.core.plan import Phase, standing
 from controller.core.questions import fold_key, reading_of, running_phase, valid_plan
-from controller.core.signals import Facts, Judged, Signal, read_signal
+from controller.core.signals import Facts, Judged, Signal, breach_that_holds, read_signal
 from controller.core.status import Hold, Intent, OverrideRecord, Run, State, Status, TargetStatus
 from controller.core.transitions import Action, transition
 from controller.core.words import Reason
@@ -74,6 +82,7 @@ def decide(seen: Observation) -> Decision:
     if phase is not None:
         folds = advance_folds(seen, phase, folds)
     status, folds, phase = settle_intent(seen, status, plan, phase, folds)
+    status, folds, phase = settle_drift(seen, status, phase, folds)
     if phase is not None:
         folds = begin_missing(seen, status, phase, folds)
     judged = _judge(seen, phase, folds)
@@ -162,10 +171,11 @@ def _carry_out(
         if status.intent is None:
             state = State.ROLLED_BACK
     elif action is Action.HOLD and status.hold is None:
-        hold = Hold(reason=signal.value, message=str(reason)[:LONGEST_MESSAGE], since=seen.now)
-        status = status.model_copy(update={"hold": hold})
+        status = _hold(status, signal, reason, seen.now)
     elif action is Action.SUCCEED:
         status = status.model_copy(update={"ended_at": seen.now})
+    elif status.hold is None and state is State.HELD and (breach := breach_that_holds(facts)):
+        status = _hold(status, Signal.HELD_BREACH, breach, seen.now)
     withheld = tuple(name for name in weights if action is Action.RETREAT and _stable_empty(facts, name))
     settled = status.intent is None and before.intent is not None
     status = status.model_copy(update={"state": state, "epoch": seen.epoch, "reason": signal.value})
@@ -185,6 +195,13 @@ def _carry_out(
         folds=folds,
         verdicts=judged,
         news=facts.heard.news,
+    )
+
+
+def _hold(status: Status, signal: Signal, reason: Reason, now: float) -> Status:
+    """A hold that lasts until somebody says otherwise."""
+    return status.model_copy(
+        update={"hold": Hold(reason=signal.value, message=str(reason)[:LONGEST_MESSAGE], since=now)}
     )
 
 

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
-from math import ceil, exp, floor, inf, log, log1p
+from math import ceil, exp, floor, inf, isfinite, log, log1p
 from typing import Literal
 
 from controller.core.series import Reading, Row, Series
@@ -83,6 +83,7 @@ class Fold:
     ``began`` is the first instant of the evidence, ``last`` the newest settled instant that was walked and ``newest``
     the newest one that had a row (0: none yet), all epoch seconds on the grid. ``horizon`` is the planned number of instants (0: without an end) and ``instants``
     how many were folded. ``n`` and ``x`` run over the phase, ``pass_n`` and ``pass_x`` from ``since`` on (0: not yet).
+    ``pass_instants`` is how many instants the latter are made of.
     ``anchored`` and ``pass_anchored`` say whether a row stood at the instant before; the first row without one may
     hold events from before and is only the new anchor. ``detector`` are the seven mixtures. ``window`` holds the rows
     of the plain rule.
@@ -101,6 +102,7 @@ class Fold:
     pass_anchored: bool = False
     pass_n: float = 0.0
     pass_x: float = 0.0
+    pass_instants: int = 0
     window: tuple[Row, ...] = ()
 
 
@@ -110,8 +112,9 @@ class Verdict:
 
     ``value`` is the bad share, or the newest bare value; ``n`` and ``x`` are the counts that the outcome rests on;
     ``span`` is the seconds that they cover. ``silent`` is for how many seconds there has been no usable row.
-    ``tail`` says that the fail rests on rows that were not settled yet. ``passes_phase`` is true where the counts of
-    the whole phase pass as well, which a gate wants besides.
+    ``tail`` says that the fail rests on rows that were not settled yet. ``phase_n``
+    and ``phase_x`` are the counts of the whole phase. ``waited`` is the seconds of evidence since the last raise or
+    retry; they stand still while there are no rows.
     """
 
     criterion: Criterion
@@ -125,7 +128,14 @@ class Verdict:
     silent: float
     problem: str = ""
     tail: bool = False
-    passes_phase: bool = False
+    phase_n: float = 0.0
+    phase_x: float = 0.0
+    waited: float = 0.0
+
+    @property
+    def passes_phase(self) -> bool:
+        """Whether the counts of the whole phase pass as well, which a gate wants besides."""
+        return self.criterion.plain or _passes(self.criterion, self.phase_n, self.phase_x)
 
 
 def grid(instant: float, interval: int) -> int:
@@ -145,7 +155,7 @@ def in_force(criterion: Criterion, fold: Fold, at: float) -> Fold:
     """The same fold with its pass evidence started anew: a weight has been in force since ``at``."""
     since = _first_instant(criterion.series, at)
     kept = () if criterion.plain else fold.window
-    return replace(fold, since=since, pass_anchored=False, pass_n=0.0, pass_x=0.0, window=kept)
+    return replace(fold, since=since, pass_anchored=False, pass_n=0.0, pass_x=0.0, pass_instants=0, window=kept)
 
 
 def _first_instant(series: Series, at: float) -> int:
@@ -170,7 +180,7 @@ def _fold(criterion: Criterion, fold: Fold, rows: Iterable[Row]) -> Fold:
     window = list(fold.window)
     n, x, pass_n, pass_x = fold.n, fold.x, fold.pass_n, fold.pass_x
     instants, anchored, pass_anchored = fold.instants, fold.anchored, fold.pass_anchored
-    newest = fold.newest
+    newest, pass_instants = fold.newest, fold.pass_instants
     for row in rows:
         newest = int(row.at)
         counts_for_pass = False
@@ -194,6 +204,7 @@ def _fold(criterion: Criterion, fold: Fold, rows: Iterable[Row]) -> Fold:
         if counts_for_pass:
             pass_n += row.n
             pass_x += row.x
+            pass_instants += 1
     if window:
         oldest = newest - criterion.window - criterion.series.interval
         window = [row for row in window if row.at > oldest]
@@ -211,6 +222,7 @@ def _fold(criterion: Criterion, fold: Fold, rows: Iterable[Row]) -> Fold:
         pass_anchored=pass_anchored,
         pass_n=pass_n,
         pass_x=pass_x,
+        pass_instants=pass_instants,
         window=tuple(window),
     )
 
@@ -232,17 +244,25 @@ def _start_weight(instant: int, horizon: int) -> float:
     return rest / (SLOW_SERIES_SUM * j * log(j) ** 2)
 
 
+@lru_cache(maxsize=4096)
+def _better(limit: float) -> tuple[tuple[tuple[float, float], ...], float]:
+    """Per alternative the logs of the ratios of a bad and a good event; and that of a good one if none were bad."""
+    base = log1p(-limit)
+    return tuple((log(multiple), log1p(-multiple * limit) - base) for multiple in BETTER if multiple), -base
+
+
 def log_evidence_of_pass(n: float, x: float, limit: float) -> float:
     """The log of the mixture of likelihood ratios that the bad share is below ``limit``, given x bad among n."""
-    terms = []
-    for multiple in BETTER:
-        share = multiple * limit
-        if share == 0.0:
-            terms.append(-inf if x else -n * log1p(-limit))
-        else:
-            terms.append(x * log(multiple) + (n - x) * (log1p(-share) - log1p(-limit)))
+    rates, none_bad = _better(limit)
+    good = n - x
+    terms = [x * log_bad + good * log_good for log_bad, log_good in rates]
+    if not x:
+        terms.append(n * none_bad)
     top = max(terms)
-    return top + log(sum(exp(term - top) for term in terms) / len(terms))
+    total = 0.0
+    for term in terms:
+        total += exp(term - top)
+    return top + log(total / len(BETTER))
 
 
 def bar(criterion: Criterion) -> float:
@@ -253,7 +273,8 @@ def bar(criterion: Criterion) -> float:
 
 def judge(criterion: Criterion, target: str, fold: Fold, reading: Reading | None, now: float) -> Verdict:
     """The verdict at ``now`` of a fold that holds all settled rows of ``reading``; None: nothing was asked."""
-    tail = reading.tail if reading else ()
+    # A fold that has just begun is ahead of what was asked for: the rows before it are not its own.
+    tail = tuple(row for row in reading.tail if row.at > fold.last) if reading else ()
     problem = reading.problem if reading else NOT_ASKED
     latest = _fold(criterion, fold, tail) if tail else fold
     waiting_since = max(latest.newest, fold.since, fold.began)
@@ -278,7 +299,9 @@ def judge(criterion: Criterion, target: str, fold: Fold, reading: Reading | None
         silent=silent,
         problem=problem,
         tail=on_tail,
-        passes_phase=criterion.plain or _passes(criterion, fold.n, fold.x),
+        phase_n=fold.n,
+        phase_x=fold.x,
+        waited=float(latest.pass_instants * criterion.series.interval),
     )
 
 
@@ -319,7 +342,7 @@ def _judge_values(criterion: Criterion, fold: Fold) -> tuple[Outcome, _Counts]:
     counts: _Counts = (float(len(rows)), float(sum(not _good(criterion, row.x) for row in rows)), newest)
     covered = bool(rows) and rows[-1].at - rows[0].at >= criterion.window - 2 * criterion.series.interval
     if len(rows) >= max(criterion.min_requests, 1) and covered:
-        if counts[1] == 0 and fold.since and rows[0].at >= fold.since:
+        if counts[1] == 0 and fold.since and fold.newest - fold.since >= criterion.window:
             return Outcome.PASS, counts
         if counts[1] == len(rows):
             return Outcome.FAIL, counts
@@ -363,7 +386,7 @@ def encode(fold: Fold) -> str:
     numbers = (fold.n, fold.x, fold.pass_n, fold.pass_x, *fold.detector)
     window = ",".join(f"{row.at.hex()}:{row.n.hex()}:{row.x.hex()}" for row in fold.window)
     whole = (fold.began, fold.last, fold.horizon, fold.newest, fold.instants, fold.since)
-    head = (*whole, int(fold.anchored), int(fold.pass_anchored))
+    head = (*whole, int(fold.anchored), int(fold.pass_anchored), fold.pass_instants)
     return " ".join((*map(str, head), *(float(number).hex() for number in numbers), window)).strip()
 
 
@@ -374,12 +397,13 @@ def decode(text: str) -> Fold:
         ValueError: the text is not one that ``encode`` wrote.
     """
     parts = text.split(" ")
-    began, last, horizon, newest, instants, since, anchored, pass_anchored = (int(part) for part in parts[:8])
-    n, x, pass_n, pass_x, *detector = (float.fromhex(part) for part in parts[8 : 12 + len(WORSE)])
+    whole = (int(part) for part in parts[:9])
+    began, last, horizon, newest, instants, since, anchored, pass_anchored, pass_instants = whole
+    n, x, pass_n, pass_x, *detector = (_decode_number(part) for part in parts[9 : 13 + len(WORSE)])
     if len(detector) != len(WORSE):
         raise ValueError("the fold has not as many numbers as it should")
-    rows = parts[12 + len(WORSE)].split(",") if len(parts) > 12 + len(WORSE) else []
-    window = tuple(Row(*(float.fromhex(number) for number in row.split(":"))) for row in rows)
+    rows = parts[13 + len(WORSE)].split(",") if len(parts) > 13 + len(WORSE) else []
+    window = tuple(_decode_row(row) for row in rows)
     return Fold(
         began=began,
         last=last,
@@ -394,5 +418,22 @@ def decode(text: str) -> Fold:
         pass_anchored=bool(pass_anchored),
         pass_n=pass_n,
         pass_x=pass_x,
+        pass_instants=pass_instants,
         window=window,
     )
+
+
+def _decode_row(text: str) -> Row:
+    at, n, x = (_decode_number(number) for number in text.split(":"))
+    return Row(at, n, x)
+
+
+def _decode_number(text: str) -> float:
+    try:
+        number = float.fromhex(text)
+    except OverflowError:
+        number = inf
+    if not isfinite(number):
+        # NaN would compare as false with every limit: a detector that can never fail.
+        raise ValueError(f"{text!r} is no finite number")
+    return number

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Literal
 
 from controller.core.evidence import Fold
@@ -41,7 +42,8 @@ class Observation:
     cannot be read. ``readings`` is empty where nothing was asked. ``awake`` is the seconds since the newest weight was
     in force by a clock without steps, None where this process did not see that; ``intent_age`` the same for the open
     intent. ``epoch`` is what this process writes with. ``claimed_by`` names the older launch on the same route.
-    ``route_settle`` is how long a weight takes to be in force where no parent reports it.
+    ``route_settle`` is how long a weight takes to be in force where no parent reports it. ``watched`` is for how many
+    seconds this process has looked at the launch: a silence that nobody listened to is none.
     """
 
     now: float
@@ -61,6 +63,7 @@ class Observation:
     intent_fate: IntentFate = "none"
     claimed_by: str = ""
     route_settle: float = 10.0
+    watched: float = inf
 
     def target(self, name: str) -> TargetView | None:
         """The view of the target of that name, if it was looked at."""

@@ -48,13 +48,15 @@ def read_override(verb: str, value: str) -> Override:
         return Override(verb, digest, reason=text)
     try:
         said = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return Override(
             verb, digest, fault=f'it is not JSON ({error}); write text, or {{"reason": "...", "by": "..."}}'
         )
     unknown = sorted(set(said) - {"reason", "by", "until", "id"})
     if unknown:
         return Override(verb, digest, fault=f"{unknown[0]!r} is no field of it; write reason, by, until or id")
+    # JSON can spell half of a surrogate pair, which no log and no API can store.
+    said = {name: _storable(entry) if isinstance(entry, str) else entry for name, entry in said.items()}
     wrong = [name for name, entry in said.items() if not isinstance(entry, str)]
     if wrong:
         return Override(verb, digest, fault=f"{wrong[0]} is not text; write it in quotes")
@@ -63,6 +65,10 @@ def read_override(verb: str, value: str) -> Override:
     except ValueError as error:
         return Override(verb, digest, fault=f"until: {error}")
     return Override(verb, digest, reason=said.get("reason", ""), by=said.get("by", ""), until=until)
+
+
+def _storable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,15 @@ def questions(seen: Observation) -> dict[Subject, int]:
                     if criterion.series.kind != "value":
                         ask(criterion, name, recent)
                 ask(criterion, name, recent, stable=criterion.series.kind != "value")
+    following = following_phase(plan, phase) if status.step == len(phase.steps) else None
+    if following is not None:
+        known = {target.name for target in source.targets}
+        for criterion in criteria_of(following):
+            for name in following.targets:
+                if name in known and name not in phase.targets and recorded.get(name, 0) == 0:
+                    recent = grid(seen.now - criterion.series.settle, criterion.series.interval)
+                    recent -= 2 * criterion.series.interval
+                    ask(criterion, name, recent, stable=criterion.series.kind != "value")
     return asked
 
 
@@ -66,6 +75,14 @@ def running_phase(seen: Observation, status: Status) -> tuple[Phase | None, Plan
     if status.run is None or seen.running is None:
         return None, None
     return seen.running.phases[0], seen.running
+
+
+def following_phase(plan: Plan | None, phase: Phase | None) -> Phase | None:
+    """The phase after this one in the plan as it is now."""
+    if plan is None or phase is None:
+        return None
+    place = plan.phase_index(phase.name) + 1
+    return plan.phases[place] if place < len(plan.phases) else None
 
 
 def criteria_of(phase: Phase) -> tuple[Criterion, ...]:

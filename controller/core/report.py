@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from controller.core.bookkeeping import rolled_back
 from controller.core.decide import LONGEST_MESSAGE, Decision
-from controller.core.evidence import NOT_ASKED, encode
-from controller.core.status import Condition, CriterionStatus, DecisionRecord, State, Status
+from controller.core.evidence import NOT_ASKED, Outcome, encode
+from controller.core.status import Condition, CriterionStatus, DecisionRecord, State, Status, write_status
 from controller.core.units import format_count, format_weight
 from controller.core.words import measured, sentence
 
 KEPT_DECISIONS = 10
 LONGEST_RECORD = 256
+LARGEST_STATUS = 32 * 1024
+"""Bytes of JSON."""
+FEW_TARGETS = 8
 
 
 def with_evidence(decision: Decision) -> Status:
@@ -47,13 +51,42 @@ def with_evidence(decision: Decision) -> Status:
             state=status.state.value,
             phase=status.phase,
             step=status.step,
-            weights={target.name: target.weight for target in status.targets}
-            | (status.intent.weights if status.intent else {}),
+            weights=_record_weights(status),
             message=message[:LONGEST_RECORD],
         )
         update["sequence"] = status.sequence + 1
         update["decisions"] = (*status.decisions, record)[-KEPT_DECISIONS:]
-    return presented(status.model_copy(update=update), decision.at)
+    return _bounded(presented(status.model_copy(update=update), decision.at))
+
+
+def _record_weights(status: Status) -> dict[str, int]:
+    """The weights that the decision sets; where it sets none, those that stand, if they are few."""
+    if status.intent is not None:
+        return status.intent.weights
+    few = status.targets if len(status.targets) <= FEW_TARGETS else ()
+    return {target.name: target.weight for target in few}
+
+
+def _bounded(status: Status) -> Status:
+    """The status within its bound: what people can read elsewhere (metrics, logs) goes first, never the folds."""
+    failing = tuple(item for item in status.criteria if item.verdict != Outcome.PASS.value)
+    reductions: tuple[dict[str, Any], ...] = (
+        {
+            "criteria": tuple(
+                item if item in failing else item.model_copy(update={"sentence": ""}) for item in status.criteria
+            )
+        },
+        {"decisions": status.decisions[-3:]},
+        {"criteria": failing[:FEW_TARGETS]},
+        {"criteria": failing[:1]},
+    )
+    if len(status.folds) <= FEW_TARGETS:
+        return status
+    for reduction in reductions:
+        if len(json.dumps(write_status(status), separators=(",", ":"))) <= LARGEST_STATUS:
+            break
+        status = status.model_copy(update=reduction)
+    return status
 
 
 def retreated(status: Status, now: float) -> Status:

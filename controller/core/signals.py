@@ -6,14 +6,16 @@ raises it. Each rung is a small function of the facts that returns its reason in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from math import inf
 
 from controller.core.evidence import NO_DATA_INTERVALS, NO_DATA_SECONDS, Outcome, Verdict
 from controller.core.observation import Observation, TargetView
 from controller.core.overrides import Heard
 from controller.core.plan import Consequence, InvalidPlanError, Phase, Plan
+from controller.core.questions import following_phase
 from controller.core.status import State, Status
 from controller.core.units import format_duration, format_weight
 from controller.core.words import Reason, told
@@ -52,6 +54,7 @@ class Signal(StrEnum):
     GATE_FAILED = "GateFailed"
     GATE_UNDECIDED = "GateUndecided"
     GATE_OPEN = "GateOpen"
+    NEXT_NOT_READY = "NextPhaseNotReady"
     PHASE_PASSED = "PhasePassed"
     LAUNCH_PASSED = "LaunchPassed"
 
@@ -113,11 +116,11 @@ class Facts:
 Rung = Callable[[Facts], Reason | None]
 
 
-def too_long_without_data(verdict: Verdict) -> bool:
-    """Whether the silence is an outcome of its own by now."""
+def too_long_without_data(verdict: Verdict, watched: float = inf) -> bool:
+    """Whether the silence is an outcome of its own by now; ``watched`` is for how many seconds somebody listened."""
     series = verdict.criterion.series
     patience = max(NO_DATA_SECONDS, NO_DATA_INTERVALS * series.interval)
-    return verdict.outcome is Outcome.NO_DATA and verdict.silent > series.settle + patience
+    return verdict.outcome is Outcome.NO_DATA and min(verdict.silent, watched) > series.settle + patience
 
 
 def _rollback_asked(facts: Facts) -> Reason | None:
@@ -143,7 +146,7 @@ def _consequence(facts: Facts, judged: Judged) -> Consequence | None:
         return None
     if judged.verdict.outcome is Outcome.FAIL:
         return judged.on_fail
-    if too_long_without_data(judged.verdict):
+    if too_long_without_data(judged.verdict, facts.seen.watched):
         return judged.on_no_data
     return None
 
@@ -168,7 +171,7 @@ def _new_revision(facts: Facts) -> str | None:
     run, plan = facts.status.run, facts.plan
     if run is None or plan is None or plan.revision == run.revision:
         return None
-    return f"revision {plan.revision} instead of {run.revision}"
+    return f"revision {plan.revision} instead of {run.revision}" if run.revision else f"revision {plan.revision} again"
 
 
 def _takes_traffic(facts: Facts) -> bool:
@@ -176,7 +179,9 @@ def _takes_traffic(facts: Facts) -> bool:
 
 
 def _revision_changed(facts: Facts) -> Reason | None:
-    if facts.status.state is State.SUCCEEDED or not _takes_traffic(facts):
+    coming = facts.status.intent is not None and facts.status.intent.kind == "raise"
+    under_way = facts.status.state in (State.PROGRESSING, State.JUDGING, State.HELD)
+    if not under_way or not (coming or _takes_traffic(facts)):
         return None
     change = _new_revision(facts)
     return None if change is None else f"{change}: the canary goes to 0% before it starts again"
@@ -225,8 +230,10 @@ def _plan_changed(facts: Facts) -> Reason | None:
         return None
     if running is None:
         return "what the run stands on cannot be read from its status; annotate retry to start from the plan as it is"
-    before = running.phases[0]
+    before, intent = running.phases[0], facts.status.intent
     index = plan.phase_index(before.name)
+    if intent is not None and plan.phase_index(intent.phase) < 0:
+        return f"phase {intent.phase}, to which it was going, is no longer in the plan; put it back, or roll back"
     if index < 0:
         return (
             f"phase {before.name}, which is running, is no longer in the plan; annotate retry to accept, or put it back"
@@ -272,6 +279,13 @@ def _hold_asked(facts: Facts) -> Reason | None:
 def _held_breach(facts: Facts) -> Reason | None:
     if facts.status.hold is not None:
         return facts.status.hold.message
+    return breach_that_holds(facts)
+
+
+def breach_that_holds(facts: Facts) -> Reason | None:
+    """A guardrail that failed and asks for a hold; it must be kept even where something stronger is the signal."""
+    if not facts.watching:
+        return None
     for judged in facts.judged:
         if judged.verdict.outcome is Outcome.FAIL and not judged.gate and _consequence(facts, judged) == "hold":
             return told("", judged.verdict)
@@ -311,8 +325,15 @@ def _not_ready(facts: Facts) -> Reason | None:
     if view is None or facts.status.intent is not None:
         return None
     if facts.weights.get(view.name, 0) > 0:
-        stale = next((j.verdict for j in _proof(facts) if j.verdict.target == view.name and j.verdict.problem), None)
-        return told("", stale) if stale and facts.status.step else None
+        proof = [judged.verdict for judged in _proof(facts) if judged.verdict.target == view.name]
+        if not proof:
+            return f"target {view.name}: its evidence has not begun"
+        unproven = next((verdict for verdict in proof if verdict.outcome is not Outcome.PASS), None)
+        return None if unproven is None else told("", unproven)
+    return _first_raise_not_ready(facts, view)
+
+
+def _first_raise_not_ready(facts: Facts, view: TargetView) -> Reason | None:
     if not view.canary_ready:
         known = "has no ready endpoint" if view.canary_ready == 0 else "has no EndpointSlice that is known"
         return f"target {view.name}: the canary {known}; wait until its pods are ready"
@@ -352,8 +373,13 @@ def _proof(facts: Facts) -> tuple[Judged, ...]:
     return guardrails or tuple(judged for judged in facts.judged if judged.gate)
 
 
+def _step_proof(facts: Facts) -> tuple[Judged, ...]:
+    """The same once the gate's time has come: then its criteria are judged as a gate."""
+    return tuple(judged for judged in _proof(facts) if not (judged.gate and facts.gate_due))
+
+
 def _unproven(facts: Facts) -> Judged | None:
-    return next((judged for judged in _proof(facts) if judged.verdict.outcome is not Outcome.PASS), None)
+    return next((judged for judged in _step_proof(facts) if judged.verdict.outcome is not Outcome.PASS), None)
 
 
 def _judges_nothing(facts: Facts) -> bool:
@@ -368,14 +394,24 @@ def patience(lasts: float) -> float:
 
 
 def _step_undecided(facts: Facts) -> Reason | None:
+    if facts.dwelt is None:
+        return None
+    # No data is another outcome, which ends by itself: it must not become a hold that lasts.
+    known = (Outcome.UNDECIDED, Outcome.FAIL)
+    waiting = _waited_too_long(facts, (judged for judged in _step_proof(facts) if judged.verdict.outcome in known))
+    return None if waiting is None else told(f"undecided for {format_duration(facts.dwelt)}: ", waiting.verdict)
+
+
+def _waited_too_long(facts: Facts, undecided: Iterable[Judged]) -> Judged | None:
+    """The first of these that has had the time and the rows to be decided; of a gate with a time, since that time."""
     phase = facts.phase
     if phase is None or facts.dwelt is None or facts.status.step == 0:
         return None
-    lasts = phase.steps[facts.status.step - 1].lasts
-    unproven = _unproven(facts)
-    if unproven is None or facts.dwelt < patience(lasts):
-        return None
-    return told(f"undecided for {format_duration(facts.dwelt)}: ", unproven.verdict)
+    lasts, waited = phase.steps[facts.status.step - 1].lasts, facts.dwelt
+    if phase.gate is not None and phase.gate.after is not None and facts.status.step == len(phase.steps):
+        waited = min(waited, facts.in_phase - phase.gate.after + lasts)
+    enough = patience(lasts)
+    return next((judged for judged in undecided if min(waited, judged.verdict.waited) >= enough), None)
 
 
 def _step_not_done(facts: Facts) -> Reason | None:
@@ -422,12 +458,13 @@ def _gate_undecided_too_long(facts: Facts) -> Reason | None:
     phase = facts.phase
     if phase is None or phase.gate is None or not facts.gate_due or facts.dwelt is None:
         return None
-    lasts = phase.steps[-1].lasts
-    waited = facts.dwelt if phase.gate.after is None else facts.in_phase - phase.gate.after + lasts
-    unproven = _gate_unproven(facts)
-    if unproven is None or waited < patience(lasts):
-        return None
-    return told(f"gate of phase {phase.name} is undecided: ", unproven.verdict)
+    open_ones = (judged for judged in facts.judged if judged.gate and _gate_undecided_by(judged.verdict))
+    waiting = _waited_too_long(facts, open_ones)
+    return None if waiting is None else told(f"gate of phase {phase.name} is undecided: ", waiting.verdict)
+
+
+def _gate_undecided_by(verdict: Verdict) -> bool:
+    return verdict.outcome is Outcome.UNDECIDED or (verdict.outcome is Outcome.PASS and not verdict.passes_phase)
 
 
 def _gate_undecided(facts: Facts) -> Reason | None:
@@ -447,14 +484,32 @@ def _gate_open(facts: Facts) -> Reason | None:
     return None
 
 
+def _next_phase_not_ready(facts: Facts) -> Reason | None:
+    """The next phase may move targets that this one does not watch: they are looked at before its first raise."""
+    phase, following = facts.phase, following_phase(facts.plan, facts.phase)
+    if phase is None or following is None:
+        return None
+    for view in facts.seen.targets:
+        if view.name not in following.targets or view.name in phase.targets:
+            continue
+        recorded = facts.weights.get(view.name, 0)
+        reason: Reason | None = view.problem or None
+        if reason is None and view.weight != recorded:
+            live = "an unknown weight" if view.weight is None else format_weight(view.weight)
+            reason = f"target {view.name}: the route gives the canary {live}, the launch left it at "
+            reason += f"{format_weight(recorded)}; set it back to go on"
+        if reason is None and recorded == 0:
+            reason = _first_raise_not_ready(facts, view)
+        if reason is not None:
+            return f"phase {following.name} waits: {reason}"
+    return None
+
+
 def _phase_passed(facts: Facts) -> Reason | None:
-    phase, plan = facts.phase, facts.plan
-    if phase is None or plan is None:
+    following = following_phase(facts.plan, facts.phase)
+    if facts.phase is None or following is None:
         return None
-    following = plan.phase_index(phase.name) + 1
-    if following >= len(plan.phases):
-        return None
-    return f"phase {phase.name} passed; phase {plan.phases[following].name} begins"
+    return f"phase {facts.phase.name} passed; phase {following.name} begins"
 
 
 def _launch_passed(facts: Facts) -> Reason | None:
@@ -488,6 +543,7 @@ LADDER: tuple[tuple[Signal, Rung], ...] = (
     (Signal.GATE_FAILED, _gate_failed),
     (Signal.GATE_UNDECIDED, _gate_undecided),
     (Signal.GATE_OPEN, _gate_open),
+    (Signal.NEXT_NOT_READY, _next_phase_not_ready),
     (Signal.PHASE_PASSED, _phase_passed),
     (Signal.LAUNCH_PASSED, _launch_passed),
 )

@@ -13,14 +13,16 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError
 
 from controller.core.spec import Model
-from controller.core.units import format_instant, format_weight, parse_instant
+from controller.core.units import FULL_WEIGHT, format_instant, format_weight, parse_instant
 
 
 def _weight(value: object) -> int:
     if isinstance(value, int):
         return value
     if isinstance(value, str) and value.endswith("%"):
-        return round(float(value[:-1]) * 10)
+        weight = float(value[:-1]) * 10
+        if 0 <= weight <= FULL_WEIGHT:
+            return round(weight)
     raise ValueError("not a weight such as 5%")
 
 

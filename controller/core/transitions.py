@@ -79,6 +79,7 @@ TRANSITIONS: dict[Signal, dict[State, Cell]] = {
     Signal.GATE_FAILED: _HOLDING,
     Signal.GATE_UNDECIDED: _HOLDING,
     Signal.GATE_OPEN: _row(_STAY, (_RUNNING, Action.WAIT, _S.JUDGING)),
+    Signal.NEXT_NOT_READY: _row(_STAY, (_RUNNING, Action.WAIT, _S.JUDGING)),
     Signal.PHASE_PASSED: _RAISING,
     Signal.LAUNCH_PASSED: _row(_STAY, (_RUNNING, Action.SUCCEED, _S.SUCCEEDED)),
 }

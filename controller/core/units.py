@@ -119,7 +119,12 @@ def parse_instant(text: object) -> float:
         raise ValueError(f"{_shown(text)} is not an instant; {advice}")
     if moment.tzinfo is None:
         raise ValueError(f"{_shown(text)} has no offset from UTC; {advice}")
-    return moment.timestamp()
+    instant = moment.timestamp()
+    try:
+        format_instant(instant)
+    except (ValueError, OverflowError):
+        raise ValueError(f"{_shown(text)} is out of range; {advice}") from None
+    return instant
 
 
 def format_instant(instant: float) -> str:

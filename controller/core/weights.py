@@ -108,7 +108,7 @@ def live_weight(route: Route, target: Target) -> int:
         shares.add((pair.canary_weight, pair.total))
     exact = {(weight * FULL_WEIGHT / total) for weight, total in shares}
     if len(exact) > 1:
-        listed = " and ".join(sorted(f"{share / 10:g}%" for share in exact))
+        listed = " and ".join(f"{share / 10:g}%" for share in sorted(exact))
         raise SplitError(f"{route.key}: the rules of target {target.name} disagree: {listed}; set them alike")
     share = exact.pop()
     if share != int(share):
@@ -139,7 +139,7 @@ def edits(route: Route, target: Target, weight: int) -> tuple[WeightEdit, ...]:
     writes = []
     for pair in pairs(route, target):
         total = pair.total
-        if total == 0 or (total * weight) % FULL_WEIGHT:
+        if weight and (total == 0 or (total * weight) % FULL_WEIGHT):
             if not pair.alone:
                 names = ", ".join(_others(route.rules[pair.rule].backends, target))
                 raise SplitError(

@@ -1,6 +1,5 @@
 """A plan is read as a whole: all faults at once, everything resolved, and never another error than ours."""
 
-import copy
 import dataclasses
 import json
 import math
@@ -44,10 +43,12 @@ _ADVICE = ("write", "remove", "name ", "choose", "did you mean", "give", "quotes
 _JARGON = ("validation", "pydantic", "union", "Input", "Value error", "<", "str_")
 
 
-def test_a_plan_is_good_or_its_fault_is_told_where_it_is_with_what_to_write() -> None:
+def test_a_plan_is_good_or_its_fault_is_told_where_it_is_and_the_manifest_is_left_as_it_was() -> None:
     wrong = {}
     for case in CASES:
-        found = faults(case.document())
+        document = case.document()
+        found = faults(document)
+        assert document == case.document(), case.name
         places = [fault.partition(": ")[0] for fault in found]
         as_it_should = not found if case.verdict == "good" else case.at in places
         plain = all(
@@ -192,7 +193,7 @@ def test_a_manifest_that_holds_itself_is_refused() -> None:
 
 def test_a_manifest_that_grows_by_aliases_is_refused() -> None:
     grown: list[Any] = ["x"]
-    for _ in range(20):
+    for _ in range(12):
         grown = [grown, grown, grown]
     assert "more than 100,000 values" in faults(smallest(windows=grown))[0]
 
@@ -212,14 +213,6 @@ def test_a_mapping_of_another_kind_is_read() -> None:
             return len(self.inner)
 
     assert parse(Document(smallest())) == parse(smallest())
-
-
-def test_the_manifest_is_left_as_it_was() -> None:
-    for case in CASES:
-        document = case.document()
-        before = copy.deepcopy(document)
-        faults(document)
-        assert document == before
 
 
 _SCALARS = (
@@ -254,7 +247,7 @@ def _places(value: Any, place: tuple[str, ...] = ()) -> list[str]:
 _PLACES = _places(base())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(_PLACES), _VALUES | st.just(REMOVED)), min_size=1, max_size=4))
 def test_any_values_in_any_places_give_a_plan_or_faults(edits: list[tuple[str, Any]]) -> None:
     document = base()
@@ -266,7 +259,7 @@ def test_any_values_in_any_places_give_a_plan_or_faults(edits: list[tuple[str, A
     assert all(fault and ": " in fault for fault in faults(document))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(_VALUES)
 def test_any_spec_gives_a_plan_or_faults(spec: Any) -> None:
     document = {**base(), "spec": spec}

@@ -8,18 +8,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import requests
 import trustme
 import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from kubernetes.client import ApiClient
-from kubernetes.config import new_client_from_config
 
 from tests.realparts.parts import ROOT, find, gateway_api_crds
 from tests.realparts.server import Server, free_port, http, wait_until
+
+if TYPE_CHECKING:
+    from kubernetes.client import ApiClient
 
 _APPLY = {"fieldManager": "tests", "force": "true"}
 _CALL_TIMEOUT_S = 10.0
@@ -193,8 +194,10 @@ class KubeApiserver(Server):
         path.write_text(json.dumps(document))
         return path
 
-    def client(self, identity: str = "admin") -> ApiClient:
+    def client(self, identity: str = "admin") -> "ApiClient":
         """The official client, as an identity; the caller closes it."""
+        from kubernetes.config import new_client_from_config  # a quarter of a second that few tests need
+
         client: ApiClient = new_client_from_config(config_file=str(self.kubeconfig(identity)))  # type: ignore[no-untyped-call]
         return client
 
