@@ -129,9 +129,13 @@ def _summary(plan: Plan) -> str:
     last = plan.phases[-1].steps[-1].weight
     length = sum(step.lasts for phase in plan.phases for step in phase.steps)
     return (
-        f"{len(plan.phases)} phases, {steps} steps up to {format_weight(last)}, "
+        f"{_number(len(plan.phases), 'phase')}, {_number(steps, 'step')} up to {format_weight(last)}, "
         f"at least {format_duration(length)} of steps"
     )
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 @app.command()

@@ -13,8 +13,9 @@ from controller.core.series import Reading, Subject
 from controller.core.world import LaunchKey
 from controller.reconcile import Clock, Cluster, Reconciler, Round
 
-STOP_SECONDS = 4.0
+STOP_SECONDS = 3.0
 """How long writes in flight may take once the daemon was told to stop."""
+FOLLOWER_SECONDS = 0.5
 LONGEST_GATHER = 9.0
 SHORTEST_GATHER = 2.0
 STUCK_TICKS = 3
@@ -149,7 +150,10 @@ class Loop:
                 self._settle_all(event)
         self._gatherer.stop(0.1)
         ended = self._workers.stop(STOP_SECONDS)
-        self._cluster.stop()
+        # What follows the cluster may hang in a read; the writes are over, so nobody has to wait for it.
+        follower = threading.Thread(target=self._cluster.stop, name="stop", daemon=True)
+        follower.start()
+        follower.join(FOLLOWER_SECONDS)
         return ended
 
     def _start_tick(self, now: float) -> None:

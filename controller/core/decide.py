@@ -14,7 +14,7 @@ from controller.core.bookkeeping import (
     settle_drift,
     settle_intent,
 )
-from controller.core.evidence import Criterion, Fold, Verdict, judge
+from controller.core.evidence import Criterion, Fold, Outcome, Verdict, judge
 from controller.core.observation import Observation
 from controller.core.overrides import hear
 from controller.core.plan import Phase, standing
@@ -32,7 +32,7 @@ class Decision:
     """What should happen to one launch now.
 
     ``decisive`` says that ``status`` must be stored (it changes where the launch stands, or acts on a person's word);
-    ``changed`` that only the reason for waiting is another one. ``weights`` are the patches to make, thousandths by
+    ``changed`` that only the reason for waiting is another one, or that data came or went. ``weights`` are the patches to make, thousandths by
     target; ``withheld`` names targets whose stable backend is known to be empty. ``folds`` are exact and in memory.
     """
 
@@ -189,7 +189,9 @@ def _carry_out(
         at=seen.now,
         status=status,
         decisive=decisive,
-        changed=before.reason != status.reason or before.observed_generation != status.observed_generation,
+        changed=before.reason != status.reason
+        or before.observed_generation != status.observed_generation
+        or _data_came_or_went(before, judged),
         weights={name: weight for name, weight in weights.items() if name not in withheld},
         withheld=withheld,
         folds=folds,
@@ -202,6 +204,15 @@ def _hold(status: Status, signal: Signal, reason: Reason, now: float) -> Status:
     """A hold that lasts until somebody says otherwise."""
     return status.model_copy(
         update={"hold": Hold(reason=signal.value, message=str(reason)[:LONGEST_MESSAGE], since=now)}
+    )
+
+
+def _data_came_or_went(before: Status, judged: Iterable[Judged]) -> bool:
+    """Whether a criterion is blind now that was not when status was written, or the other way round."""
+    blind = {(item.target, item.criterion) for item in before.criteria if item.verdict == Outcome.NO_DATA.value}
+    return any(
+        (item.verdict.outcome is Outcome.NO_DATA) != ((item.verdict.target, item.verdict.criterion.key) in blind)
+        for item in judged
     )
 
 
