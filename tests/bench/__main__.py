@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator
 
-from tests.bench import core, fleet, reaction
+from tests.bench import core, fleet, reaction, soak
 from tests.bench.table import Figure, show
 from tests.realparts.parts import ROOT
 
@@ -21,6 +21,7 @@ PARTS: dict[str, Callable[[int], Iterator[Figure]]] = {
     "fleet-1": lambda runs: fleet.fleet(1),
     "fleet-200": lambda runs: fleet.fleet(200),
     "fleet-1000": lambda runs: fleet.fleet(1000),
+    "soak": lambda runs: soak.figures(max(1.0, runs / 3)),
 }
 
 
@@ -37,7 +38,9 @@ def main() -> None:
     for part in chosen.part or PARTS:
         for figure in PARTS[part](chosen.runs):
             figures.append(figure)
-            print(f"{figure.name}: median {figure.median:.3g}, worst {max(figure.values):.3g} {figure.unit}", flush=True)
+            print(
+                f"{figure.name}: median {figure.median:.3g}, worst {max(figure.values):.3g} {figure.unit}", flush=True
+            )
     show(figures, ROOT / "build" / "bench.json")
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from controller.core.decide import decide
-from controller.core.series import Reading
 from tests.bench.table import Figure
 from tests.virtual.world import KEY, World, launch_document, route_document
 
@@ -29,8 +28,7 @@ def decide_one() -> Iterator[Figure]:
     launch = world.launch(KEY)
     assert launch is not None
     looked = process.look([launch])
-    readings: dict[object, Reading] = dict(process.gather(looked, 5.0))
-    seen = replace(looked.seen[KEY], readings=readings)  # type: ignore[arg-type]
+    seen = replace(looked.seen[KEY], readings=process.gather(looked, 5.0))
     times = []
     for _ in range(300):
         started = time.perf_counter()

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+import requests
 
 from tests.bench.table import Figure
 from tests.launch.stage import GROUP, Daemon, stage
@@ -51,17 +52,20 @@ def fleet(number: int, seconds: float = 60.0) -> Iterator[Figure]:
                 yield Figure(f"fleet of {number}: processor", "cores", [cpu / passed])
                 yield Figure(f"fleet of {number}: memory", "MiB", [process.memory_info().rss / 2**20])
                 yield Figure(
-                    f"fleet of {number}: questions per tick", "queries", [(_questions(on.prometheus.url) - asked) / ticks]
+                    f"fleet of {number}: questions per tick",
+                    "queries",
+                    [(_questions(on.prometheus.url) - asked) / ticks],
                 )
                 yield Figure(
-                    f"fleet of {number}: API requests", "requests/s", [(_requests(kube) - requested) / passed], "0 but watches"
+                    f"fleet of {number}: API requests",
+                    "requests/s",
+                    [(_requests(kube) - requested) / passed],
+                    "0 but watches",
                 )
                 daemon.kill9()
 
 
 def _questions(url: str) -> float:
-    import requests  # noqa: PLC0415
-
     text = requests.get(f"{url}/metrics", timeout=10).text
     pattern = r'prometheus_http_requests_total\{code="\d+",handler="/api/v1/query(?:_range)?"\} (\S+)'
     return sum(float(count) for count in re.findall(pattern, text))
@@ -69,8 +73,6 @@ def _questions(url: str) -> float:
 
 def _requests(kube: KubeApiserver) -> float:
     """Requests that touched launches or routes, other than watches and the observer's."""
-    import requests  # noqa: PLC0415
-
     text = requests.get(
         f"{kube.url}/metrics",
         headers={"Authorization": f"Bearer {kube.token('admin')}"},
