@@ -14,7 +14,7 @@ from controller.core.bookkeeping import (
     settle_drift,
     settle_intent,
 )
-from controller.core.evidence import Criterion, Fold, Outcome, Verdict, judge
+from controller.core.evidence import NOT_ASKED, Criterion, Fold, Outcome, Verdict, judge
 from controller.core.observation import Observation
 from controller.core.overrides import hear
 from controller.core.plan import Phase, standing
@@ -32,8 +32,9 @@ class Decision:
     """What should happen to one launch now.
 
     ``decisive`` says that ``status`` must be stored (it changes where the launch stands, or acts on a person's word);
-    ``changed`` that only the reason for waiting is another one, or that data came or went. ``weights`` are the patches to make, thousandths by
-    target; ``withheld`` names targets whose stable backend is known to be empty. ``folds`` are exact and in memory.
+    ``changed`` that only the reason for waiting is another one, or that data came or went. ``weights`` are the patches
+    to make, thousandths by target; ``withheld`` names targets whose stable backend is known to be empty. ``folds`` are
+    exact and in memory.
     """
 
     id: str
@@ -209,11 +210,16 @@ def _hold(status: Status, signal: Signal, reason: Reason, now: float) -> Status:
 
 def _data_came_or_went(before: Status, judged: Iterable[Judged]) -> bool:
     """Whether a criterion is blind now that was not when status was written, or the other way round."""
-    blind = {(item.target, item.criterion) for item in before.criteria if item.verdict == Outcome.NO_DATA.value}
-    return any(
-        (item.verdict.outcome is Outcome.NO_DATA) != ((item.verdict.target, item.verdict.criterion.key) in blind)
+    was = {(item.target, item.criterion): item.verdict == Outcome.NO_DATA.value for item in before.criteria}
+    # Nothing is known of what was not asked, and nothing of it is stored.
+    blind = {
+        (item.verdict.target, item.verdict.criterion.key): item.verdict.outcome is Outcome.NO_DATA
         for item in judged
-    )
+        if item.verdict.problem != NOT_ASKED
+    }
+    if any(was.get(key, now) != now for key, now in blind.items()):
+        return True
+    return any(blind.values()) and not any(was.values())
 
 
 def _stable_empty(facts: Facts, name: str) -> bool:

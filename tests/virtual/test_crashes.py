@@ -6,19 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.virtual.world import Crash, World, answer_lost, shop
+from tests.invariants import violations
+from tests.virtual.world import KEY, Crash, World, answer_lost, shop
 
 TICK = 5.0
-
-
-def good() -> World:
-    return shop()
-
-
-def bad_at_30() -> World:
-    world = shop()
-    world.before_write = lambda number, kind: None
-    return world
 
 
 def _play(world: World, *, turns_bad: bool) -> None:
@@ -79,6 +70,7 @@ def test_a_good_launch_ends_the_same_with_no_step_twice_and_none_skipped(number:
     _play(world, turns_bad=False)
     assert [weight for _, _, weight in world.weights_seen] == [50, 300, 1000]
     assert world.state == "Succeeded"
+    assert violations(world.history, KEY.namespace, KEY.name) == []
 
 
 @pytest.mark.parametrize("harm", HARMS)
@@ -89,6 +81,7 @@ def test_a_bad_launch_ends_the_same_and_never_rises_after_its_retreat(number: in
     _play(world, turns_bad=True)
     assert [weight for _, _, weight in world.weights_seen] == [50, 300, 0]
     assert world.state == "RolledBack"
+    assert violations(world.history, KEY.namespace, KEY.name) == []
 
 
 def test_a_raise_costs_three_writes_and_two_reads_and_a_retreat_three_writes() -> None:

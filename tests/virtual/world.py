@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from math import floor
 from typing import Any
 
@@ -17,10 +18,13 @@ from controller.core.observation import TargetView
 from controller.core.series import Reading, Row, Subject
 from controller.core.status import Status
 from controller.core.world import Launch, LaunchKey, Route, RouteKey, RoutePatch, read_launch, read_route
-from controller.errors import ConflictError, NotFoundError, UnansweredError
+from controller.errors import AdapterError, ConflictError, NotFoundError, RefusedError, UnansweredError
 from controller.reconcile import Reconciler
+from tests.invariants import Version
 
 START = 1_700_000_000.0
+SKEW = 5.0
+"""Seconds between this machine's clock and Prometheus' from which an answer is no data."""
 KEY = LaunchKey("shop", "shop")
 
 
@@ -44,20 +48,29 @@ class Clock:
 
 @dataclass
 class Service:
-    """What one target's traffic is like. Lists hold (from, value) pairs in order of time."""
+    """What one target's traffic is like. Lists hold (from, value) pairs in order of time.
+
+    ``silent`` are spans without any sample, ``idle`` spans without any request to the canary.
+    """
 
     per_second: float = 100.0
     canary_errors: list[tuple[float, float]] = field(default_factory=lambda: [(0.0, 0.0)])
     stable_errors: list[tuple[float, float]] = field(default_factory=lambda: [(0.0, 0.0)])
     weights: list[tuple[float, float]] = field(default_factory=lambda: [(0.0, 0.0)])
+    values: list[tuple[float, float]] = field(default_factory=lambda: [(0.0, 0.0)])
     silent: list[tuple[float, float]] = field(default_factory=list)
+    idle: list[tuple[float, float]] = field(default_factory=list)
 
     def total(self, track: str, until: float) -> tuple[int, int]:
         """All requests and all errors of a track since the start, whole numbers."""
         errors = self.canary_errors if track == "canary" else self.stable_errors
-        cuts = sorted({START, until, *(at for at, _ in (*self.weights, *errors) if START < at < until)})
+        edges = (at for at, _ in (*self.weights, *errors))
+        pauses = (at for span in self.idle for at in span)
+        cuts = sorted({START, until, *(at for at in (*edges, *pauses) if START < at < until)})
         requests = bad = 0.0
-        for begin, end in zip(cuts, cuts[1:], strict=False):
+        for begin, end in pairwise(cuts):
+            if track == "canary" and any(first <= begin < last for first, last in self.idle):
+                continue
             share = _value(self.weights, begin)
             share = share if track == "canary" else 1 - share
             requests += self.per_second * share * (end - begin)
@@ -74,12 +87,24 @@ def _value(steps: list[tuple[float, float]], at: float) -> float:
 
 
 class World:
-    """Cluster, evidence and recorder in one; ``history`` is what an outsider saw of (time, target weights)."""
+    """Cluster, evidence and recorder in one; ``history`` is every version that an outsider saw of every object.
+
+    ``before_write`` and ``after_write`` let a test do harm at a numbered write; a write for which ``holds`` says so is
+    kept by the network, which answers nothing, until :meth:`arrive`. While ``down`` is true the API does not answer.
+    ``admit`` stands for an admission webhook: it may refuse a patch, or change what is stored.
+    """
 
     def __init__(self, document: Mapping[str, Any], routes: list[dict[str, Any]]) -> None:
         self.clock = Clock()
         self.version = 1
+        self.history: list[Version] = []
         self.documents: dict[tuple[str, str], dict[str, Any]] = {}
+        self.down = False
+        self.holds: Callable[[int, str], bool] = lambda number, kind: False
+        self.in_flight: list[tuple[str, Callable[[], None]]] = []
+        self.admit: Callable[[dict[str, Any]], None] = lambda document: None
+        self.refused = 0
+        self._parsed: dict[str, Launch] = {}
         self.launch_document = self._new(dict(document))
         for route in routes:
             self._new(route)
@@ -94,7 +119,6 @@ class World:
         self.before_write: Callable[[int, str], None] = lambda number, kind: None
         self.after_write: Callable[[int, str], None] = lambda number, kind: None
         self.reads = 0
-        self._stale: dict[tuple[str, str], dict[str, Any]] = {}
         self._note_weights()
 
     # Arranging the world
@@ -105,25 +129,50 @@ class World:
         metadata.setdefault("namespace", KEY.namespace)
         metadata["uid"] = f"uid-{document['kind']}-{metadata['name']}-{self.version}"
         metadata["generation"] = 1
-        metadata["creationTimestamp"] = "2023-11-14T22:13:20Z"
+        metadata.setdefault("creationTimestamp", "2023-11-14T22:13:20Z")
         self.documents[document["kind"], metadata["name"]] = document
         self._touch(document)
         return document
 
     def _touch(self, document: dict[str, Any]) -> None:
         self.version += 1
-        document["metadata"]["resourceVersion"] = str(self.version)
+        metadata = document["metadata"]
+        metadata["resourceVersion"] = str(self.version)
+        kept = copy.deepcopy(document)
+        self.history.append(Version(self.clock.at, document["kind"], metadata["namespace"], metadata["name"], kept))
 
-    def annotate(self, **annotations: str | None) -> None:
-        """Set (or with None remove) annotations of the launch, as a person does."""
+    def create(self, document: dict[str, Any]) -> dict[str, Any]:
+        """Make an object, as a person does; returns it, live."""
+        made = self._new(document)
+        if made["kind"] == "Launch" and made["metadata"]["name"] == KEY.name:
+            self.launch_document = made
+        self._note_weights()
+        return made
+
+    def delete(self, kind: str, name: str) -> dict[str, Any]:
+        """Delete an object, as a person does; returns what it was last."""
+        gone = self.documents.pop((kind, name))
+        self.version += 1
+        self.history.append(Version(self.clock.at, kind, gone["metadata"]["namespace"], name, None))
+        return gone
+
+    def touch_launch(self) -> None:
+        """Write something to the launch that concerns nobody, as a chatty third party does."""
         metadata = self.launch_document["metadata"]
+        metadata.setdefault("annotations", {})["example.com/beat"] = str(self.version)
+        self._touch(self.launch_document)
+
+    def annotate(self, launch: str = KEY.name, /, **annotations: str | None) -> None:
+        """Set (or with None remove) annotations of the launch, as a person does."""
+        document = self.documents["Launch", launch]
+        metadata = document["metadata"]
         kept = metadata.setdefault("annotations", {})
         for verb, value in annotations.items():
             if value is None:
                 kept.pop(f"autoadvance.dev/{verb}", None)
             else:
                 kept[f"autoadvance.dev/{verb}"] = value
-        self._touch(self.launch_document)
+        self._touch(document)
 
     def edit_spec(self, change: Callable[[dict[str, Any]], None]) -> None:
         """Edit the plan, as a person does."""
@@ -133,7 +182,7 @@ class World:
 
     def edit_route(self, name: str, change: Callable[[dict[str, Any]], None]) -> None:
         """Edit a route, as a person does."""
-        route = self.documents["HTTPRoute", name]
+        route = self._routes()[name]
         change(route)
         route["metadata"]["generation"] += 1
         self._touch(route)
@@ -142,11 +191,24 @@ class World:
     def service(self, name: str) -> Service:
         return self.services.setdefault(name, Service())
 
+    def backends(self, *pairs: tuple[str, int], route: str = "shop", rule: int = 0) -> None:
+        """Give a rule these backends with these weights, as a person does."""
+
+        def change(document: dict[str, Any]) -> None:
+            listed = [{"name": name, "port": 80, "weight": weight} for name, weight in pairs]
+            document["spec"]["rules"][rule]["backendRefs"] = listed
+
+        self.edit_route(route, change)
+
+    def status_of(self, name: str) -> Status:
+        launch = self.launch(LaunchKey(KEY.namespace, name))
+        assert launch is not None
+        assert isinstance(launch.status, Status)
+        return launch.status
+
     @property
     def status(self) -> Status:
-        status = self.launch(KEY).status  # type: ignore[union-attr]
-        assert isinstance(status, Status)
-        return status
+        return self.status_of(KEY.name)
 
     @property
     def state(self) -> str:
@@ -154,14 +216,17 @@ class World:
 
     def weight(self, route: str = "shop") -> int:
         """The canary's live weight in thousandths."""
-        (rule, *_) = self.documents["HTTPRoute", route]["spec"]["rules"]
-        stable, canary = (backend.get("weight", 1) for backend in rule["backendRefs"][:2])
-        return round(1000 * canary / (stable + canary))
+        (rule, *_) = self._routes()[route]["spec"]["rules"]
+        weights = {"stable": 0, "canary": 0}
+        for backend in rule["backendRefs"]:
+            weights["canary" if "canary" in backend["name"] else "stable"] += backend.get("weight", 1)
+        return round(1000 * weights["canary"] / max(1, sum(weights.values())))
+
+    def _routes(self) -> dict[str, dict[str, Any]]:
+        return {name: document for (kind, name), document in self.documents.items() if kind != "Launch"}
 
     def _note_weights(self) -> None:
-        for (kind, name), document in self.documents.items():
-            if kind != "HTTPRoute" or len(document["spec"]["rules"][0]["backendRefs"]) < 2:
-                continue
+        for name in self._routes():
             weight = self.weight(name)
             steps = self.services.setdefault(name, Service()).weights if hasattr(self, "services") else []
             if steps and steps[-1][1] != weight / 1000:
@@ -183,11 +248,18 @@ class World:
         return ""
 
     def launches(self) -> list[Launch]:
-        return [read_launch(document) for (kind, _), document in self.documents.items() if kind == "Launch"]
+        return [self._launch(document) for (kind, _), document in self.documents.items() if kind == "Launch"]
 
     def launch(self, key: LaunchKey) -> Launch | None:
         document = self.documents.get(("Launch", key.name))
-        return read_launch(copy.deepcopy(document)) if document else None
+        return self._launch(document) if document else None
+
+    def _launch(self, document: dict[str, Any]) -> Launch:
+        name, version = document["metadata"]["name"], document["metadata"]["resourceVersion"]
+        known = self._parsed.get(name)
+        if known is None or known.resource_version != version:
+            known = self._parsed[name] = read_launch(copy.deepcopy(document), known)
+        return known
 
     def route(self, key: RouteKey) -> Route | None:
         document = self.documents.get((key.kind, key.name))
@@ -199,7 +271,12 @@ class World:
     def subscribe(self, callback: Callable[[LaunchKey], None]) -> None:
         """Rounds are turned by hand."""
 
+    def _answer(self) -> None:
+        if self.down:
+            raise UnansweredError("the API server does not answer")
+
     def read_launch(self, key: LaunchKey) -> Launch:
+        self._answer()
         self.reads += 1
         launch = self.launch(key)
         if launch is None:
@@ -207,6 +284,7 @@ class World:
         return launch
 
     def read_route(self, key: RouteKey) -> Route:
+        self._answer()
         self.reads += 1
         route = self.route(key)
         if route is None:
@@ -214,13 +292,19 @@ class World:
         return route
 
     def write_status(self, launch: Launch, status: Mapping[str, Any]) -> Launch:
-        with self._write("status"):
-            document = self.documents["Launch", launch.key.name]
+        stored = copy.deepcopy(dict(status))
+
+        def write() -> None:
+            document = self.documents.get(("Launch", launch.key.name))
+            if document is None:
+                raise NotFoundError(str(launch.key))
             metadata = document["metadata"]
             if (metadata["uid"], metadata["resourceVersion"]) != (launch.uid, launch.resource_version):
                 raise ConflictError(f"{launch.key} was changed")
-            document["status"] = copy.deepcopy(dict(status))
+            document["status"] = stored
             self._touch(document)
+
+        self._send("status", write)
         return self.read_back(launch.key)
 
     def read_back(self, key: LaunchKey) -> Launch:
@@ -229,37 +313,75 @@ class World:
         return launch
 
     def patch_route(self, patch: RoutePatch, dry_run: bool = False) -> Route:
-        document = self.documents.get((patch.key.kind, patch.key.name))
-        if document is None:
-            raise NotFoundError(str(patch.key))
-        if dry_run:
+        place = patch.key.kind, patch.key.name
+
+        def write() -> None:
+            document = self.documents.get(place)
+            if document is None:
+                raise NotFoundError(str(patch.key))
             self._check(patch, document)
-            return read_route(copy.deepcopy(document))
-        with self._write("route"):
-            self._check(patch, document)
+            wanted = copy.deepcopy(document)
             changed = False
             for edit in patch.edits:
-                backend = document["spec"]["rules"][edit.rule]["backendRefs"][edit.backend]
+                backend = wanted["spec"]["rules"][edit.rule]["backendRefs"][edit.backend]
                 changed |= backend.get("weight") != edit.weight
                 backend["weight"] = edit.weight
-            document["metadata"].setdefault("annotations", {})["autoadvance.dev/epoch"] = patch.epoch
-            document["metadata"]["generation"] += int(changed)
+            wanted["metadata"].setdefault("annotations", {})["autoadvance.dev/epoch"] = patch.epoch
+            wanted["metadata"]["generation"] += int(changed)
+            self.admit(wanted)
+            if dry_run:
+                return
+            document.clear()
+            document.update(wanted)
             self._touch(document)
             self._note_weights()
-        return read_route(copy.deepcopy(document))
+
+        if dry_run:
+            self._answer()
+            write()
+        else:
+            self._send("route", write)
+        return read_route(copy.deepcopy(self.documents[place]))
+
+    def _send(self, kind: str, write: Callable[[], None]) -> None:
+        number = len(self.writes)
+        self.before_write(number, kind)
+        self._answer()
+        if self.holds(number, kind):
+            self.in_flight.append((kind, write))
+            raise UnansweredError("no answer came in time")
+        self._store(kind, write)
+        self.after_write(number, kind)
+
+    def _store(self, kind: str, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except AdapterError:
+            self.refused += 1
+            raise
+        self.writes.append((self.clock.at, kind, ""))
+
+    def arrive(self) -> list[str]:
+        """Let the writes that the network kept arrive now; says of each whether it was "stored" or "refused"."""
+        outcomes = []
+        for kind, write in self.in_flight:
+            try:
+                self._store(kind, write)
+                outcomes.append("stored")
+            except (ConflictError, NotFoundError, RefusedError):
+                outcomes.append("refused")
+        self.in_flight.clear()
+        return outcomes
 
     def _check(self, patch: RoutePatch, document: dict[str, Any]) -> None:
         metadata = document["metadata"]
-        names = [
-            document["spec"]["rules"][edit.rule]["backendRefs"][edit.backend]["name"] == edit.name
-            for edit in patch.edits
-        ]
-        same = patch.resource_version in (None, metadata["resourceVersion"])
-        if metadata["uid"] != patch.uid or not same or not all(names):
+        rules = document["spec"]["rules"]
+        for edit in patch.edits:
+            backends = rules[edit.rule]["backendRefs"] if edit.rule < len(rules) else []
+            if edit.backend >= len(backends) or backends[edit.backend]["name"] != edit.name:
+                raise ConflictError(f"{patch.key} does not hold {edit.name} there")
+        if metadata["uid"] != patch.uid or patch.resource_version not in (None, metadata["resourceVersion"]):
             raise ConflictError(f"{patch.key} was changed")
-
-    def _write(self, kind: str) -> _Write:
-        return _Write(self, kind)
 
     # Evidence
 
@@ -269,8 +391,11 @@ class World:
     def _reading(self, subject: Subject, after: int, now: float) -> Reading:
         series = subject.series
         through = grid(now - series.settle, series.interval)
-        if self.problem_of_evidence:
-            return Reading(after=after, through=after, problem=self.problem_of_evidence)
+        problem = self.problem_of_evidence
+        if abs(self.clock.step) > SKEW:
+            problem = f"Prometheus' clock and this one differ by {abs(self.clock.step):.0f}s"
+        if problem:
+            return Reading(after=after, through=after, problem=problem)
         settled = tuple(self._rows(subject, range(after + series.interval, through + 1, series.interval)))
         newest = range(max(through, after) + series.interval, floor(now) + 1, series.interval)
         return Reading(
@@ -283,6 +408,11 @@ class World:
             newest = at - series.lag
             if any(begin < newest <= end for begin, end in service.silent) or newest <= START:
                 continue
+            if series.kind == "value":
+                yield Row(float(at), 1.0, _value(service.values, newest))
+                continue
+            if subject.track == "canary" and not service.total("canary", newest)[0]:
+                continue  # a canary that has never had a request has no series
             n, x = service.total(subject.track, newest)
             n_before, x_before = service.total(subject.track, max(START, newest - series.interval))
             yield Row(float(at), float(n - n_before), float(x - x_before))
@@ -309,13 +439,20 @@ class World:
     # Turning
 
     def reconciler(self, **options: Any) -> Reconciler:
-        """A process that was just started."""
-        return Reconciler(self, self, self, self.clock, **options)
+        """A process that was just started. ``cluster`` is its view of the world, ``kind`` its class."""
+        cluster = options.pop("cluster", self)
+        kind: type[Reconciler] = options.pop("kind", Reconciler)
+        return kind(cluster, self, self, self.clock, **options)
+
+    def view(self) -> View:
+        """The cluster as a process sees it whose watch may lag behind."""
+        return View(self)
 
     def turn(self, reconciler: Reconciler, *, asked: bool = True) -> None:
         """One tick of one process."""
-        resting = [launch for launch in self.launches() if not reconciler.rests(launch.key)]
-        looked = reconciler.look(resting)
+        launches = reconciler._cluster.launches()
+        reconciler.forget_all_but([launch.key for launch in launches])
+        looked = reconciler.look(launches)
         readings = reconciler.gather(looked, 5.0) if asked else {}
         for key in looked.seen:
             reconciler.settle(looked, key, readings, asked=asked)
@@ -332,21 +469,75 @@ class World:
                 return
 
 
-class _Write:
-    """Numbers the writes, and lets a test do harm before or after each."""
+class View:
+    """One process' view of a world: its own cache, which hears of other writers only when it is told to.
 
-    def __init__(self, world: World, kind: str) -> None:
-        self._world, self._kind = world, kind
+    What the process itself reads or writes is in its cache at once, as in the adapters. While ``cut`` is true, no
+    request of this process gets through.
+    """
 
-    def __enter__(self) -> None:
-        world = self._world
-        world.before_write(len(world.writes), self._kind)
+    def __init__(self, world: World) -> None:
+        self.world, self.cut, self.frozen = world, False, False
+        self._launches: dict[LaunchKey, Launch] = {}
+        self._routes: dict[RouteKey, Route | None] = {}
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if error is None:
-            world = self._world
-            world.writes.append((world.clock.at, self._kind, ""))
-            world.after_write(len(world.writes) - 1, self._kind)
+    def start(self) -> None:
+        """Nothing to follow."""
+
+    def stop(self) -> None:
+        """Nothing to end."""
+
+    def synced(self) -> bool:
+        return True
+
+    def problem(self) -> str:
+        return "the watch was cut" if self.frozen else ""
+
+    def subscribe(self, callback: Callable[[LaunchKey], None]) -> None:
+        """Rounds are turned by hand."""
+
+    def launches(self) -> list[Launch]:
+        if not self.frozen:
+            self._launches = {launch.key: launch for launch in self.world.launches()}
+        return list(self._launches.values())
+
+    def launch(self, key: LaunchKey) -> Launch | None:
+        self.launches()
+        return self._launches.get(key)
+
+    def route(self, key: RouteKey) -> Route | None:
+        if not self.frozen or key not in self._routes:
+            self._routes[key] = self.world.route(key)
+        return self._routes[key]
+
+    def ready_endpoints(self, namespace: str, service: str) -> int | None:
+        return self.world.ready_endpoints(namespace, service)
+
+    def _reach(self) -> None:
+        if self.cut:
+            raise UnansweredError("the API server cannot be reached from here")
+
+    def read_launch(self, key: LaunchKey) -> Launch:
+        self._reach()
+        launch = self._launches[key] = self.world.read_launch(key)
+        return launch
+
+    def read_route(self, key: RouteKey) -> Route:
+        self._reach()
+        route = self._routes[key] = self.world.read_route(key)
+        return route
+
+    def write_status(self, launch: Launch, status: Mapping[str, Any]) -> Launch:
+        self._reach()
+        stored = self._launches[launch.key] = self.world.write_status(launch, status)
+        return stored
+
+    def patch_route(self, patch: RoutePatch, dry_run: bool = False) -> Route:
+        self._reach()
+        answer = self.world.patch_route(patch, dry_run)
+        if not dry_run:
+            self._routes[patch.key] = answer
+        return answer
 
 
 def answer_lost() -> None:
