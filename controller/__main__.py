@@ -20,6 +20,7 @@ from controller.adapters.kubernetes import Kubernetes, KubernetesSettings
 from controller.adapters.prometheus import Prometheus, PrometheusSettings
 from controller.adapters.promql import Confinement
 from controller.adapters.yaml_documents import YamlError, read_documents
+from controller.clock import SystemClock
 from controller.core.alerts import alerts_of_decision
 from controller.core.decide import Decision
 from controller.core.observation import TargetView
@@ -32,7 +33,8 @@ from controller.errors import AdapterError
 from controller.gather import Gatherer
 from controller.health import HealthServer
 from controller.loop import Loop
-from controller.reconcile import Cluster, Reconciler, SystemClock
+from controller.ports import Cluster
+from controller.reconcile import Reconciler
 from controller.settings import RUN_SETTINGS, Setting, Settings, SettingsError, read_settings
 from controller.telemetry import Telemetry, configure_logging
 

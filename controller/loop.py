@@ -6,18 +6,22 @@ import queue
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import Protocol
 
+from controller.clock import Clock
 from controller.core.series import Reading, Subject
 from controller.core.world import LaunchKey
-from controller.reconcile import Clock, Cluster, Reconciler, Round
+from controller.ports import Cluster
+from controller.reconcile import Reconciler, Round
 
 STOP_SECONDS = 3.0
 """How long writes in flight may take once the daemon was told to stop."""
 FOLLOWER_SECONDS = 0.5
 LONGEST_GATHER = 9.0
 SHORTEST_GATHER = 2.0
+AGAIN_SECONDS = 0.05
 STUCK_TICKS = 3
 STUCK_SECONDS = 30.0
 
@@ -99,7 +103,7 @@ class Loop:
         self._gatherer = Workers(1, self._gather_failed)
         self._reconciler = make_reconciler(lambda work: self._workers.submit(work, Workers.LATER))
         self._events: queue.SimpleQueue[LaunchKey | _Gathered | None] = queue.SimpleQueue()
-        self._gathering = False
+        self._gathering_since: float | None = None
         self._queued: set[LaunchKey] = set()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -113,9 +117,12 @@ class Loop:
 
     def stuck(self) -> str:
         """Why the loop must be called stuck; empty when it is not."""
-        silent = self._clock.steady() - self._beat
         limit = max(STUCK_SECONDS, STUCK_TICKS * self._tick)
-        return f"the loop has not turned for {silent:.0f}s" if silent > limit else ""
+        silent = self._clock.steady() - self._beat
+        if silent > limit:
+            return f"the loop has not turned for {silent:.0f}s"
+        gathering = 0.0 if self._gathering_since is None else self._clock.steady() - self._gathering_since
+        return f"Prometheus has been asked for {gathering:.0f}s" if gathering > limit else ""
 
     def unready(self) -> str:
         """Why nothing can be said yet; empty when rounds are being made."""
@@ -144,10 +151,7 @@ class Loop:
                 event = self._events.get(timeout=min(due - now, 1.0))
             except queue.Empty:
                 continue
-            if isinstance(event, LaunchKey):
-                self._look_now(event)
-            elif isinstance(event, _Gathered):
-                self._settle_all(event)
+            self._handle(event)
         self._gatherer.stop(0.1)
         ended = self._workers.stop(STOP_SECONDS)
         # What follows the cluster may hang in a read; the writes are over, so nobody has to wait for it.
@@ -159,7 +163,7 @@ class Loop:
     def _start_tick(self, now: float) -> None:
         if not self._cluster.synced():
             return
-        if self._gathering:
+        if self._gathering_since is not None:
             self._recorder.round_missed()
             return
         launches = self._cluster.launches()
@@ -172,7 +176,7 @@ class Loop:
         if not looked.wanted:
             self._settle_all(_Gathered(looked, {}, now, 0.0))
             return
-        self._gathering = True
+        self._gathering_since = now
         deadline = min(max(0.9 * self._tick, SHORTEST_GATHER), LONGEST_GATHER)
         self._gatherer.submit(lambda: self._gather(looked, now, deadline), Workers.NORMAL)
 
@@ -183,12 +187,16 @@ class Loop:
 
     def _gather_failed(self, error: BaseException) -> None:
         self._recorder.failed(None, "gathering", error)
-        self._gathering = False
+        self._gathering_since = None
 
     def _settle_all(self, gathered: _Gathered) -> None:
-        self._gathering = False
-        left = [len(gathered.looked.seen)]
-        if not left[0]:
+        self._gathering_since = None
+        with self._lock:
+            # A launch that still waits for its turn is in no hurry for a second one.
+            keys = [key for key in gathered.looked.seen if key not in self._queued]
+            self._queued.update(keys)
+        left = [len(keys)]
+        if not keys:
             self._round_done(gathered)
 
         def settle(key: LaunchKey) -> None:
@@ -204,31 +212,44 @@ class Loop:
             if last:
                 self._round_done(gathered)
 
-        for key in gathered.looked.seen:
-            with self._lock:
-                if key in self._queued:
-                    left[0] -= 1
-                    continue
-                self._queued.add(key)
-            self._workers.submit(lambda key=key: settle(key), Workers.NORMAL)  # type: ignore[misc]
+        for key in keys:
+            self._workers.submit(partial(settle, key), Workers.NORMAL)
 
     def _round_done(self, gathered: _Gathered) -> None:
         self._rounds += 1
         self._recorder.round_done(self._clock.steady() - gathered.started, gathered.seconds)
 
-    def _look_now(self, key: LaunchKey) -> None:
-        """A launch was changed by somebody: what people say must not wait for Prometheus."""
-        launch = self._cluster.launch(key)
-        if launch is None or not self._cluster.synced():
+    def _handle(self, event: LaunchKey | _Gathered | None) -> None:
+        """Take this event and all that wait behind it: many changes at once are one look at the fleet."""
+        changed: dict[LaunchKey, None] = {}
+        while True:
+            if isinstance(event, LaunchKey):
+                changed[event] = None
+            elif isinstance(event, _Gathered):
+                self._settle_all(event)
+            try:
+                event = self._events.get_nowait()
+            except queue.Empty:
+                break
+        if changed and self._cluster.synced():
+            self._look_now(list(changed))
+
+    def _look_now(self, keys: list[LaunchKey]) -> None:
+        """Launches were changed by somebody: what people say must not wait for Prometheus."""
+        launches = [launch for launch in map(self._cluster.launch, keys) if launch is not None]
+        try:
+            looked = self._reconciler.look(launches)
+        except Exception as error:  # noqa: BLE001 - the loop must go on, whatever one object holds
+            self._recorder.failed(None, "looking", error)
             return
 
-        def settle() -> None:
+        def settle(key: LaunchKey) -> None:
             try:
-                looked = self._reconciler.look([launch])
                 if not self._reconciler.settle(looked, key, {}, asked=False):
                     # Another thread is at work on it and may have seen the state before: look again soon.
-                    threading.Timer(0.05, self._events.put, (key,)).start()
+                    threading.Timer(AGAIN_SECONDS, self._events.put, (key,)).start()
             except Exception as error:  # noqa: BLE001 - one launch's bug must not stop the others
                 self._recorder.failed(key, "deciding", error)
 
-        self._workers.submit(settle, Workers.URGENT)
+        for key in looked.seen:
+            self._workers.submit(partial(settle, key), Workers.URGENT)

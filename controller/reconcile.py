@@ -1,4 +1,4 @@
-"""One round for the launches that are due: gather, decide, apply. It owns the Protocols that it needs.
+"""One round for the launches that are due: gather, decide, apply.
 
 The write protocol (why each step is there):
 
@@ -12,11 +12,11 @@ The write protocol (why each step is there):
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
+from controller.clock import Clock
 from controller.core import weights
 from controller.core.decide import Decision, decide
 from controller.core.evidence import Fold, decode
@@ -29,6 +29,7 @@ from controller.core.spec import API_VERSION, KIND
 from controller.core.status import Intent, State, Status, UnreadableStatusError, write_status
 from controller.core.world import Launch, LaunchKey, Route, RouteKey, RoutePatch
 from controller.errors import AdapterError, ConflictError, NotFoundError, RefusedError
+from controller.ports import Cluster, Evidence, Recorder
 
 TRIES = 4
 """How often a conflict is read again and decided again within one tick."""
@@ -42,97 +43,6 @@ LONGEST_BACKOFF = 60.0
 """Pauses after failures grow to this. They put off what raises or records, never a look and never a retreat."""
 RETREAT_BACKOFF = 1.0
 """A retreat that is not done, or not recorded, is tried again this often."""
-
-
-class Cluster(Protocol):
-    """Launches, routes and endpoints: an API server, or a folder of manifests."""
-
-    def start(self) -> None:
-        """Begin to follow the cluster."""
-
-    def stop(self) -> None:
-        """Stop following; returns within two seconds."""
-
-    def synced(self) -> bool:
-        """Whether every kind was listed once; before that, an empty list says nothing."""
-
-    def problem(self) -> str:
-        """Why the view may be old; empty when it is not."""
-
-    def launches(self) -> list[Launch]:
-        """All launches, from the cache."""
-
-    def launch(self, key: LaunchKey) -> Launch | None:
-        """One launch, from the cache."""
-
-    def route(self, key: RouteKey) -> Route | None:
-        """One route, from the cache."""
-
-    def ready_endpoints(self, namespace: str, service: str) -> int | None:
-        """How many endpoints of a Service are ready; None: not known."""
-
-    def subscribe(self, callback: Callable[[LaunchKey], None]) -> None:
-        """Call back when more than the status of a launch has changed."""
-
-    def read_launch(self, key: LaunchKey) -> Launch:
-        """One launch, afresh."""
-
-    def read_route(self, key: RouteKey) -> Route:
-        """One route, afresh."""
-
-    def write_status(self, launch: Launch, status: Mapping[str, Any]) -> Launch:
-        """Store the status if the launch is still the very version given; returns what was stored."""
-
-    def patch_route(self, patch: RoutePatch, dry_run: bool = False) -> Route:  # noqa: FBT001, FBT002
-        """Change exactly these weights and the epoch annotation; returns what was stored."""
-
-
-class Evidence(Protocol):
-    """Where readings come from."""
-
-    def gather(self, wanted: Mapping[Subject, int], now: float, deadline_s: float) -> dict[Subject, Reading]:
-        """Rows of each subject after the given instant, asked at ``now`` (epoch s), within ``deadline_s`` seconds."""
-
-
-class Recorder(Protocol):
-    """Who is told of what was decided and done."""
-
-    def decided(self, key: LaunchKey, decision: Decision) -> None:
-        """A decision that changed where a launch stands was stored or tried."""
-
-    def judged(self, key: LaunchKey, decision: Decision, views: tuple[TargetView, ...]) -> None:
-        """A launch was evaluated."""
-
-    def rolled_back(self, key: LaunchKey, status: Status) -> None:
-        """Every canary of the launch was seen at 0, and that is recorded."""
-
-    def failed(self, key: LaunchKey, doing: str, error: BaseException) -> None:
-        """Something did not work; it will be tried again."""
-
-    def forgotten(self, key: LaunchKey) -> None:
-        """The launch is gone."""
-
-
-class Clock(Protocol):
-    """The two clocks: one that says what time it is, one that only goes forward and counts suspended time."""
-
-    def now(self) -> float:
-        """Seconds since the epoch, UTC."""
-
-    def steady(self) -> float:
-        """Seconds of a clock without steps."""
-
-
-class SystemClock:
-    """The machine's clocks."""
-
-    def now(self) -> float:
-        """Seconds since the epoch, UTC."""
-        return time.time()
-
-    def steady(self) -> float:
-        """CLOCK_BOOTTIME where there is one: it goes on while the machine is suspended."""
-        return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 @dataclass(slots=True)

@@ -105,7 +105,7 @@ class CountingPod:
             self._values.clear()
             self.started = time.time()
 
-    def samples(self, at: float) -> Mapping[str, float] | None:  # noqa: ARG002 - the counters have no past
+    def samples(self, at: float) -> Mapping[str, float] | None:
         with self._lock:
             return None if self.failing else {STARTED: self.started, **self._values}
 

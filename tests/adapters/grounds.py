@@ -11,7 +11,7 @@ import yaml
 from controller.adapters.files import Files
 from controller.adapters.kubernetes import Kubernetes, KubernetesSettings
 from controller.core.world import LaunchKey, RouteKey
-from controller.reconcile import Cluster
+from controller.ports import Cluster
 from tests.realparts.kube import ApiError, KubeApiserver
 from tests.realparts.server import wait_until
 

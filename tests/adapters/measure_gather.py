@@ -57,7 +57,7 @@ def measure(name: str, ask: Callable[[], int], rounds: int) -> None:
         rows = ask()
         spent.append((time.process_time() - cpu, time.monotonic() - wall))
     cpu, wall = (1000 * median(column) for column in zip(*spent[1:], strict=True))
-    print(  # noqa: T201 - it is what the script is for
+    print(
         f"{name}: {rows} rows, cpu {cpu:.0f} ms, wall {wall:.0f} ms (first: {1000 * spent[0][0]:.0f}, {1000 * spent[0][1]:.0f} ms)"
     )
 

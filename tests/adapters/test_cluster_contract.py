@@ -13,7 +13,7 @@ from controller.core.plan import Plan
 from controller.core.status import Status, write_status
 from controller.core.world import EPOCH_ANNOTATION, Launch, LaunchKey, Route, RoutePatch, WeightEdit
 from controller.errors import AdapterError, ConflictError, NotFoundError
-from controller.reconcile import Cluster
+from controller.ports import Cluster
 from tests.adapters.grounds import (
     DEADLINE_S,
     FolderGround,

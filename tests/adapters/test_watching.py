@@ -83,7 +83,7 @@ class ScriptedFeed:
     def list(self) -> tuple[Iterable[Document], str]:
         return self.listed, "10"
 
-    def watch(self, resource_version: str) -> Iterator[tuple[str, Document]]:  # noqa: ARG002 - of the Feed
+    def watch(self, resource_version: str) -> Iterator[tuple[str, Document]]:
         return self._tell()
 
     def _tell(self) -> Iterator[tuple[str, Document]]:
@@ -95,7 +95,7 @@ def document(name: str, version: str, content: object) -> dict[str, Any]:
     return {"metadata": {"name": name, "resourceVersion": version}, "content": content}
 
 
-def read(one: Document, before: Value | None) -> Value:  # noqa: ARG001 - of Followed
+def read(one: Document, before: Value | None) -> Value:
     return one["metadata"]["resourceVersion"], one["content"].upper()
 
 

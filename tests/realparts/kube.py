@@ -191,7 +191,9 @@ class KubeApiserver(Server):
             "users": [{"name": identity, "user": {"token": self.token(identity)}}],
             "contexts": [{"name": identity, "context": context}],
         }
-        path.write_text(json.dumps(document))
+        fresh = path.with_suffix(f".{secrets.token_hex(4)}")
+        fresh.write_text(json.dumps(document))
+        fresh.rename(path)  # a daemon beside may be reading it
         return path
 
     def client(self, identity: str = "admin") -> "ApiClient":

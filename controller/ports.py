@@ -1,0 +1,81 @@
+"""What a round needs of the world outside, as Protocols; the adapters implement them without knowing who asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from controller.core.decide import Decision
+from controller.core.observation import TargetView
+from controller.core.series import Reading, Subject
+from controller.core.status import Status
+from controller.core.world import Launch, LaunchKey, Route, RouteKey, RoutePatch
+
+
+class Cluster(Protocol):
+    """Launches, routes and endpoints: an API server, or a folder of manifests."""
+
+    def start(self) -> None:
+        """Begin to follow the cluster."""
+
+    def stop(self) -> None:
+        """Stop following; returns within two seconds."""
+
+    def synced(self) -> bool:
+        """Whether every kind was listed once; before that, an empty list says nothing."""
+
+    def problem(self) -> str:
+        """Why the view may be old; empty when it is not."""
+
+    def launches(self) -> list[Launch]:
+        """All launches, from the cache."""
+
+    def launch(self, key: LaunchKey) -> Launch | None:
+        """One launch, from the cache."""
+
+    def route(self, key: RouteKey) -> Route | None:
+        """One route, from the cache."""
+
+    def ready_endpoints(self, namespace: str, service: str) -> int | None:
+        """How many endpoints of a Service are ready; None: not known."""
+
+    def subscribe(self, callback: Callable[[LaunchKey], None]) -> None:
+        """Call back when more than the status of a launch has changed."""
+
+    def read_launch(self, key: LaunchKey) -> Launch:
+        """One launch, afresh."""
+
+    def read_route(self, key: RouteKey) -> Route:
+        """One route, afresh."""
+
+    def write_status(self, launch: Launch, status: Mapping[str, Any]) -> Launch:
+        """Store the status if the launch is still the very version given; returns what was stored."""
+
+    def patch_route(self, patch: RoutePatch, dry_run: bool = False) -> Route:  # noqa: FBT001, FBT002
+        """Change exactly these weights and the epoch annotation; returns what was stored."""
+
+
+class Evidence(Protocol):
+    """Where readings come from."""
+
+    def gather(self, wanted: Mapping[Subject, int], now: float, deadline_s: float) -> dict[Subject, Reading]:
+        """Rows of each subject after the given instant, asked at ``now`` (epoch s), within ``deadline_s`` seconds."""
+
+
+class Recorder(Protocol):
+    """Who is told of what was decided and done."""
+
+    def decided(self, key: LaunchKey, decision: Decision) -> None:
+        """A decision that changed where a launch stands was stored or tried."""
+
+    def judged(self, key: LaunchKey, decision: Decision, views: tuple[TargetView, ...]) -> None:
+        """A launch was evaluated."""
+
+    def rolled_back(self, key: LaunchKey, status: Status) -> None:
+        """Every canary of the launch was seen at 0, and that is recorded."""
+
+    def failed(self, key: LaunchKey, doing: str, error: BaseException) -> None:
+        """Something did not work; it will be tried again."""
+
+    def forgotten(self, key: LaunchKey) -> None:
+        """The launch is gone."""
