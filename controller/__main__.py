@@ -185,8 +185,14 @@ def run(settings: Settings) -> int:
     gatherer = Gatherer(Prometheus(_prometheus(settings)), confinement=Confinement(enforced=settings.confine))
     loop = Loop(
         cluster,
-        lambda later: Reconciler(
-            cluster, gatherer, recorder, clock, recorded=recorded, route_settle=settings.route_settle, later=later
+        lambda background: Reconciler(
+            cluster,
+            gatherer,
+            recorder,
+            clock,
+            recorded=recorded,
+            route_settle=settings.route_settle,
+            background=background,
         ),
         recorder,
         clock,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -13,7 +15,7 @@ from typing import Protocol
 from controller.clock import Clock
 from controller.core.series import Reading, Subject
 from controller.core.world import LaunchKey
-from controller.ports import Cluster
+from controller.ports import Background, Cluster, T
 from controller.reconcile import Reconciler, Round
 
 STOP_SECONDS = 3.0
@@ -58,12 +60,31 @@ class Workers:
         """Do this when a thread is free."""
         self._work.put((urgency, next(self._order), work))
 
+    def beside(self, work: Callable[[], T]) -> Future[T]:
+        """Do this at the same time as what the caller goes on with."""
+        future: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(work())
+            except BaseException as error:
+                future.set_exception(error)
+                raise
+
+        self.submit(run, Workers.NORMAL)
+        return future
+
+    def later(self, work: Callable[[], None]) -> None:
+        """Do this when nothing more urgent is left to do."""
+        self.submit(work, Workers.LATER)
+
     def stop(self, seconds: float) -> bool:
         """Let what has begun end, drop the rest; whether all ended in time."""
         for _ in self._threads:
             self._work.put((-1, next(self._order), None))
+        end = time.monotonic() + seconds
         for thread in self._threads:
-            thread.join(seconds / len(self._threads))
+            thread.join(max(0.0, end - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
     def _run(self) -> None:
@@ -91,7 +112,7 @@ class Loop:
     def __init__(
         self,
         cluster: Cluster,
-        make_reconciler: Callable[[Callable[[Callable[[], None]], None]], Reconciler],
+        make_reconciler: Callable[[Background], Reconciler],
         recorder: LoopRecorder,
         clock: Clock,
         *,
@@ -101,7 +122,7 @@ class Loop:
         self._cluster, self._recorder, self._clock, self._tick = cluster, recorder, clock, tick
         self._workers = Workers(workers, lambda error: recorder.failed(None, "deciding", error))
         self._gatherer = Workers(1, self._gather_failed)
-        self._reconciler = make_reconciler(lambda work: self._workers.submit(work, Workers.LATER))
+        self._reconciler = make_reconciler(self._workers)
         self._events: queue.SimpleQueue[LaunchKey | _Gathered | None] = queue.SimpleQueue()
         self._gathering_since: float | None = None
         self._queued: set[LaunchKey] = set()

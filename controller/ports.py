@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from concurrent.futures import Future
+from typing import Any, Protocol, TypeVar
 
 from controller.core.decide import Decision
 from controller.core.observation import TargetView
 from controller.core.series import Reading, Subject
 from controller.core.status import Status
 from controller.core.world import Launch, LaunchKey, Route, RouteKey, RoutePatch
+
+T = TypeVar("T")
+
+
+class Background(Protocol):
+    """Threads for what must not be waited for."""
+
+    def beside(self, work: Callable[[], T]) -> Future[T]:
+        """Do this at the same time as what the caller goes on with."""
+
+    def later(self, work: Callable[[], None]) -> None:
+        """Do this when nothing more urgent is left to do."""
 
 
 class Cluster(Protocol):

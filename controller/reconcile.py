@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -29,7 +30,7 @@ from controller.core.spec import API_VERSION, KIND
 from controller.core.status import Intent, State, Status, UnreadableStatusError, write_status
 from controller.core.world import Launch, LaunchKey, Route, RouteKey, RoutePatch
 from controller.errors import AdapterError, ConflictError, NotFoundError, RefusedError
-from controller.ports import Cluster, Evidence, Recorder
+from controller.ports import Background, Cluster, Evidence, Recorder, T
 
 TRIES = 4
 """How often a conflict is read again and decided again within one tick."""
@@ -119,6 +120,18 @@ class Round:
     claims: Claims
 
 
+class _Inline:
+    """Does everything at once, in order."""
+
+    def beside(self, work: Callable[[], T]) -> Future[T]:
+        future: Future[T] = Future()
+        future.set_result(work())
+        return future
+
+    def later(self, work: Callable[[], None]) -> None:
+        work()
+
+
 class Reconciler:
     """Brings launches, evidence and writes together. Thread-safe per launch: one thread at a time works on one."""
 
@@ -131,7 +144,7 @@ class Reconciler:
         *,
         recorded: RecordedForm | None = None,
         route_settle: float = 10.0,
-        later: Callable[[Callable[[], None]], None] | None = None,
+        background: Background | None = None,
     ) -> None:
         self._cluster = cluster
         self._evidence = evidence
@@ -139,7 +152,7 @@ class Reconciler:
         self._clock = clock
         self._recorded = recorded or RecordedForm()
         self._route_settle = route_settle
-        self._later = later or (lambda work: work())
+        self._background = background or _Inline()
         self._memory: dict[LaunchKey, _Memory] = {}
         self._budget = _Budget(CHECKPOINTS_PER_SECOND, clock)
 
@@ -479,31 +492,49 @@ class Reconciler:
         return [known[name] for name in intent.weights if name in known]
 
     def _retreat(self, launch: Launch, decision: Decision, memory: _Memory) -> None:
-        """Weight 0 first of all; status follows as far as it can be written."""
+        """Weight 0 first of all; status follows as far as it can be written.
+
+        The intent is stored beside the patch, which waits for nobody: without the intent, a restart finds the canary at
+        0 where its status says otherwise, and decides again or holds; it never raises on that.
+        """
         status = decision.status
-        stored: Launch | None = None
+        intent: Future[Launch | None] | None = None
         if decision.decisive:
-            try:
-                stored = self._write(launch, with_evidence(decision), memory)
-                self._keep_folds(decision, stored, memory)
-            except AdapterError as error:
-                self._recorder.failed(launch.key, "storing the intent to retreat", error)
+            intent = self._background.beside(lambda: self._store_intent(launch, decision, memory))
             self._recorder.decided(launch.key, decision)
-        if status.intent is None:
-            return
         done = not decision.withheld
         for target in self._targets(launch):
             if target.name in decision.weights and not self._lower(launch, target, decision, status.epoch):
                 done = False
             if target.name in decision.withheld and decision.decisive:
                 self._withhold(launch, target, decision, status.epoch)
-        if not done:
-            self._tell_of_stuck(stored or launch, decision, memory)
-            return
-        memory.failures = 0
-        base = stored or launch
         memory.recording = True
-        self._later(lambda: self._retreated(base, status, memory))
+        self._background.later(lambda: self._conclude(launch, decision, memory, intent, done=done))
+
+    def _store_intent(self, launch: Launch, decision: Decision, memory: _Memory) -> Launch | None:
+        try:
+            stored = self._write(launch, with_evidence(decision), memory)
+        except AdapterError as error:
+            self._recorder.failed(launch.key, "storing the intent to retreat", error)
+            return None
+        self._keep_folds(decision, stored, memory)
+        return stored
+
+    def _conclude(
+        self, launch: Launch, decision: Decision, memory: _Memory, intent: Future[Launch | None] | None, *, done: bool
+    ) -> None:
+        """Record that the canary is at 0. Where that fails, the open intent makes the next tick do it again."""
+        try:
+            stored = (intent.result() if intent is not None else None) or launch
+            if not done:
+                self._tell_of_stuck(stored, decision, memory)
+            elif decision.status.intent is not None:
+                memory.failures = 0
+                self._record_retreat(stored, decision.status, memory)
+        except AdapterError as error:
+            self._recorder.failed(launch.key, "recording the retreat", error)
+        finally:
+            memory.recording = False
 
     def _withhold(self, launch: Launch, target: Target, decision: Decision, epoch: int) -> None:
         """Nothing is lowered, but what was about to raise must not arrive either."""
@@ -546,15 +577,6 @@ class Reconciler:
                 self._recorder.failed(launch.key, "lowering the canary", error)
                 return False
         return False
-
-    def _retreated(self, launch: Launch, status: Status, memory: _Memory) -> None:
-        """Record that the canary is at 0. Where that fails, the open intent makes the next tick do it again."""
-        try:
-            self._record_retreat(launch, status, memory)
-        except AdapterError as error:
-            self._recorder.failed(launch.key, "recording the retreat", error)
-        finally:
-            memory.recording = False
 
     def _record_retreat(self, launch: Launch, status: Status, memory: _Memory) -> None:
         intent = status.intent

@@ -98,7 +98,7 @@ class Settings:
     recorded_offset: float
     recorded_settle: float
     confine: bool
-    alertmanagers: tuple[str, ...]
+    alertmanagers: tuple[str, ...] = field(repr=False)
     external_url: str
     listen: tuple[str, int]
     log_json: bool | None
@@ -120,7 +120,7 @@ class _Reader:
     def many(self, name: str) -> tuple[str, ...]:
         given = self._flags.get(name)
         if isinstance(given, list | tuple) and given:
-            return tuple(str(item) for item in given)
+            return tuple(str(item) for item in given if item)
         text = self._environment.get(self._known[name].variable, "")
         return tuple(part.strip() for part in text.split(",") if part.strip())
 
@@ -162,9 +162,20 @@ class _Reader:
         return text
 
     def url(self, name: str, text: str) -> str:
-        parts = urlsplit(text)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            self.fault(name, f"{text!r} is not a URL; write one such as http://127.0.0.1:9090")
+        try:
+            parts = urlsplit(text)
+            good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            parts, good = urlsplit(""), False
+        if not good:
+            self.fault(name, f"{_unsigned(text)!r} is not a URL; write one such as http://127.0.0.1:9090")
+        elif name == "prometheus" and (parts.username is not None or parts.password is not None):
+            self.fault(
+                name,
+                "it holds a user or a password; write --prometheus-username and --prometheus-password-file instead",
+            )
+        elif name == "prometheus" and (parts.query or parts.fragment):
+            self.fault(name, "it holds a query or a fragment; write query parameters with --prometheus-param")
         return text.rstrip("/")
 
     def pairs(self, name: str) -> dict[str, str]:
@@ -173,6 +184,9 @@ class _Reader:
             key, equals, value = text.partition("=")
             if not equals or not key.strip():
                 self.fault(name, "one value has no name; write NAME=VALUE")
+                continue
+            if name == "prometheus-header" and not (text.isascii() and text.isprintable()):
+                self.fault(name, f"{key.strip()!r} or its value is not printable ASCII; write it on one line")
                 continue
             pairs[key.strip()] = value
         return pairs
@@ -197,6 +211,11 @@ class _Reader:
         return host or "127.0.0.1", int(port)
 
 
+def _unsigned(url: str) -> str:
+    """A URL as it may be shown: without the user and the password that some hold."""
+    return url.rpartition("@")[2]
+
+
 def read_settings(flags: Mapping[str, object], environment: Mapping[str, str]) -> Settings:
     """The settings of ``auto-advance run``; ``flags`` by their names, absent or empty where not given.
 
@@ -211,6 +230,8 @@ def read_settings(flags: Mapping[str, object], environment: Mapping[str, str]) -
         for name in ("kubeconfig", "context"):
             if read.text(name):
                 read.fault(name, "it cannot be given together with --folder; give one of the two")
+        if read.many("namespace"):
+            read.fault("namespace", "it cannot be given together with --folder, whose launches are all followed")
     username, password = read.text("prometheus-username"), read.file("prometheus-password-file")
     if bool(username) != bool(password):
         missing = "prometheus-password-file" if username else "prometheus-username"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
 
 import pytest
 
+from controller.ports import T
 from tests.invariants import violations
 from tests.virtual.world import KEY, Crash, World, answer_lost, shop
 
@@ -101,3 +103,37 @@ def test_the_dwell_of_a_step_is_never_shortened_by_a_crash() -> None:
         at = [when for when, _, _ in world.weights_seen]
         assert at[1] - at[0] >= 120, number
         assert at[2] - at[1] >= 120, number
+
+
+class _DiesBesideThePatch:
+    """The process ends when the patch of a retreat is out and its intent is not stored yet."""
+
+    def beside(self, work: Callable[[], T]) -> Future[T]:
+        return Future()
+
+    def later(self, work: Callable[[], None]) -> None:
+        """Never comes to it."""
+
+
+def test_a_retreat_whose_intent_was_never_stored_is_made_again_by_the_next_process() -> None:
+    world = shop()
+    process = world.reconciler(background=_DiesBesideThePatch())
+    world.run(process, 3600, until=lambda: world.weight() == 300)
+    world.service("shop").canary_errors.append((world.clock.at + 30, 0.2))
+    world.run(process, 600, until=lambda: world.weight() == 0)
+    assert world.status.intent is None
+    world.run(world.reconciler(), 600)
+    assert [weight for _, _, weight in world.weights_seen] == [50, 300, 0]
+    assert world.state == "RolledBack"
+
+
+def test_a_retreat_whose_intent_was_never_stored_raises_nothing_when_the_next_process_is_blind() -> None:
+    world = shop()
+    process = world.reconciler(background=_DiesBesideThePatch())
+    world.run(process, 3600, until=lambda: world.weight() == 300)
+    world.service("shop").canary_errors.append((world.clock.at + 30, 0.2))
+    world.run(process, 600, until=lambda: world.weight() == 0)
+    world.problem_of_evidence = "Prometheus did not answer"
+    world.run(world.reconciler(), 900)
+    assert world.weight() == 0
+    assert world.state == "Held"
