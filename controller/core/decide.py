@@ -179,7 +179,7 @@ def _carry_out(
         status = _hold(status, Signal.HELD_BREACH, breach, seen.now)
     withheld = tuple(name for name in weights if action is Action.RETREAT and _stable_empty(facts, name))
     settled = status.intent is None and before.intent is not None
-    status = status.model_copy(update={"state": state, "epoch": seen.epoch, "reason": signal.value})
+    status = status.model_copy(update={"state": state, "epoch": seen.epoch, "reason": _kept_reason(before, signal)})
     decisive = settled or _stands_elsewhere(before, status) or bool(facts.heard.news)
     judged = facts.judged if action is not Action.START else ()
     return Decision(
@@ -225,6 +225,11 @@ def _data_came_or_went(before: Status, judged: Iterable[Judged]) -> bool:
 def _stable_empty(facts: Facts, name: str) -> bool:
     view = facts.seen.target(name)
     return view is not None and view.stable_ready == 0
+
+
+def _kept_reason(before: Status, signal: Signal) -> str:
+    """The signal; of a run that is over, what ended it."""
+    return before.reason if signal is Signal.RUN_OVER and before.reason else signal.value
 
 
 def _stands_elsewhere(before: Status, after: Status) -> bool:

@@ -7,22 +7,28 @@ that the invariants are checked on.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from http.client import HTTPException, HTTPSConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
+from urllib.parse import urlencode
 
 import requests
 
+from tests.invariants import Version
 from tests.realparts.kube import ApiError, KubeApiserver
-from tests.realparts.prometheus import Prometheus, config, static
+from tests.realparts.prometheus import Prometheus, config, file_sd, static, write_targets
 from tests.realparts.server import free_port, http, wait_until
 
 GROUP = "autoadvance.dev/v1alpha1"
@@ -39,8 +45,14 @@ RULES: tuple[dict[str, Any], ...] = (
 )
 OBSERVER_RULES: tuple[dict[str, Any], ...] = (
     {"apiGroups": ["autoadvance.dev"], "resources": ["launches"], "verbs": ["get", "list", "watch"]},
-    {"apiGroups": ["gateway.networking.k8s.io"], "resources": ["httproutes"], "verbs": ["get", "list", "watch"]},
+    {
+        "apiGroups": ["gateway.networking.k8s.io"],
+        "resources": ["httproutes", "grpcroutes"],
+        "verbs": ["get", "list", "watch"],
+    },
 )
+WATCHED = ((GROUP, "launches", "Launch"), (ROUTES, "httproutes", "HTTPRoute"), (ROUTES, "grpcroutes", "GRPCRoute"))
+ROUTE_KINDS = ("HTTPRoute", "GRPCRoute")
 STEP_S = 0.02
 """How finely the traffic is counted, in seconds."""
 
@@ -73,13 +85,14 @@ class Traffic:
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
         self.shops: dict[str, Shop] = {}
+        self._after_scrape: list[Callable[[], None]] = []
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         traffic = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                body = traffic.exposition().encode()
+                body = traffic.scraped().encode()
                 self.send_response(200)
                 self.send_header("Content-Type", "text/plain; version=0.0.4")
                 self.send_header("Content-Length", str(len(body)))
@@ -107,6 +120,20 @@ class Traffic:
         with self._lock:
             return self.shops.setdefault(name, Shop(name))
 
+    def after_scrape(self, change: Callable[[], None]) -> None:
+        """Change something right after the next scrape, so that a whole interval of it lies before the one after."""
+        with self._lock:
+            self._after_scrape.append(change)
+
+    def scraped(self) -> str:
+        """What a scrape sees; then what waited for it happens."""
+        text = self.exposition()
+        with self._lock:
+            changes, self._after_scrape = self._after_scrape, []
+        for change in changes:
+            change()
+        return text
+
     def exposition(self) -> str:
         """Every counter, whole numbers, born at 0."""
         lines = [f"process_start_time_seconds {self._started}"]
@@ -128,7 +155,7 @@ class Traffic:
                     shop.pass_time(now - last)
             last = now
 
-    def __enter__(self) -> Traffic:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
@@ -154,6 +181,35 @@ class Seen:
         return str(self.document["metadata"]["name"])
 
 
+class _Watch:
+    """One watch that another thread may end: the connection is ours, so that it can be broken in the middle of a wait."""
+
+    def __init__(self, kube: KubeApiserver, path: str, version: str) -> None:
+        tls = ssl.create_default_context(cafile=str(kube.ca_file))
+        self._connection = HTTPSConnection("127.0.0.1", kube.port, timeout=330, context=tls)
+        query = {"watch": "true", "timeoutSeconds": "300", "allowWatchBookmarks": "true", "resourceVersion": version}
+        self._target = f"{path}?{urlencode(query)}"
+        self._headers = {"Authorization": f"Bearer {kube.token('observer')}"}
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """What happens, until the server or :meth:`end` ends it. Raises OSError, HTTPException."""
+        try:
+            self._connection.request("GET", self._target, headers=self._headers)
+            answer = self._connection.getresponse()
+            while answer.status == 200 and (line := answer.readline()):
+                yield json.loads(line)
+        finally:
+            self._connection.close()
+
+    def end(self) -> None:
+        """Break the connection."""
+        opened = self._connection.sock
+        if opened is not None:
+            with contextlib.suppress(OSError):
+                # the plain socket's: another thread is reading the TLS one
+                socket.socket.shutdown(opened, socket.SHUT_RDWR)
+
+
 class Observer:
     """Watches launches and routes of a namespace with its own identity, and lets the traffic follow the weights."""
 
@@ -162,28 +218,35 @@ class Observer:
         self.history: list[Seen] = []
         self.changed = threading.Condition()
         self._stopping = threading.Event()
+        self._watches: dict[str, _Watch] = {}
         self._threads = [
             threading.Thread(target=self._watch, args=(group, plural, kind), daemon=True)
-            for group, plural, kind in ((GROUP, "launches", "Launch"), (ROUTES, "httproutes", "HTTPRoute"))
+            for group, plural, kind in WATCHED
         ]
 
-    def __enter__(self) -> Observer:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
+        for watch in list(self._watches.values()):
+            watch.end()
+        for thread in self._threads:
+            thread.join(5)
 
     def _watch(self, group: str, plural: str, kind: str) -> None:
         path = f"/apis/{group}/namespaces/{self._namespace}/{plural}"
-        version = "0"
+        version = ""
         while not self._stopping.is_set():
             # The server may be stopped by the test: the observer waits for it and goes on where it was.
-            with contextlib.suppress(requests.RequestException, ApiError):
-                for event in self._kube.watch(path, resourceVersion=version):
+            with contextlib.suppress(OSError, HTTPException, ApiError, ValueError):
+                version = version or self._list(path, kind)
+                watch = self._watches[plural] = _Watch(self._kube, path, version)
+                for event in watch.events():
                     if event["type"] == "ERROR":
-                        version = "0"
+                        version = ""
                         break
                     version = event["object"]["metadata"]["resourceVersion"]
                     if event["type"] != "BOOKMARK":
@@ -192,8 +255,26 @@ class Observer:
                         return
             self._stopping.wait(0.2)
 
+    def _list(self, path: str, kind: str) -> str:
+        listed = self._kube.call("GET", path, identity="observer")
+        # The items of a list do not say what they are.
+        about = {"apiVersion": listed["apiVersion"], "kind": kind}
+        for document in listed["items"]:
+            self._saw(Seen(time.time(), "LISTED", kind, {**about, **document}))
+        return str(listed["metadata"]["resourceVersion"])
+
+    def versions(self) -> list[Version]:
+        """The history in the order in which the server stored it, each version once."""
+        stored: dict[int, Version] = {}
+        for seen in list(self.history):
+            metadata = seen.document["metadata"]
+            gone = seen.type == "DELETED"
+            version = Version(seen.at, seen.kind, metadata["namespace"], seen.name, None if gone else seen.document)
+            stored.setdefault(int(metadata["resourceVersion"]), version)
+        return [stored[number] for number in sorted(stored)]
+
     def _saw(self, seen: Seen) -> None:
-        if seen.kind == "HTTPRoute" and self._traffic is not None:
+        if seen.kind in ROUTE_KINDS and self._traffic is not None:
             self._traffic.shop(seen.name).weight = weight_of(seen.document) / 1000
         with self.changed:
             self.history.append(seen)
@@ -212,6 +293,23 @@ class Observer:
                     raise TimeoutError(f"{what} did not come within {seconds:g} s; last: {self._last()}")
                 self.changed.wait(min(left, 1.0))
 
+    def never(self, happens: Callable[[list[Seen]], Any], *, seconds: float, what: str) -> None:
+        """Watch for so long that something does not happen. Raises AssertionError when it does."""
+        try:
+            found = self.wait(happens, seconds=seconds, what=what)
+        except TimeoutError:
+            return
+        raise AssertionError(f"{what}: {found}")
+
+    def stays(self, route: str, weight: int, *, seconds: float) -> None:
+        """Watch for so long that a route keeps this weight (thousandths). Raises AssertionError."""
+
+        def another(history: list[Seen]) -> list[int]:
+            weights = [weight_of(one.document) for one in history if one.kind in ROUTE_KINDS and one.name == route]
+            return [] if weights[-1] == weight else weights[-1:]
+
+        self.never(another, seconds=seconds, what=f"route {route} left {weight / 10:g}%")
+
     def _last(self) -> str:
         launches = [seen for seen in self.history if seen.kind == "Launch"]
         status = launches[-1].document.get("status") or {} if launches else {}
@@ -226,7 +324,23 @@ class Observer:
             return versions[-1] if status.get("state") in states else None
 
         found: Seen = self.wait(newest, seconds=seconds, what=f"launch {name} in {' or '.join(states)}")
+        self._catch_up()
         return found
+
+    def _catch_up(self) -> None:
+        """Wait until the routes that are stored now were seen: each kind comes by a watch of its own."""
+        for group, plural, kind in WATCHED[1:]:
+            listed = self._kube.call("GET", f"/apis/{group}/namespaces/{self._namespace}/{plural}", identity="observer")
+            stored = {item["metadata"]["resourceVersion"] for item in listed["items"]}
+
+            def seen_all(history: list[Seen], stored: set[str] = stored) -> bool:
+                return stored <= {seen.document["metadata"]["resourceVersion"] for seen in history}
+
+            self.wait(
+                seen_all,
+                seconds=10,
+                what=f"every stored {kind}",
+            )
 
     def wait_for_weight(self, route: str, weight: int, *, seconds: float, since: int = 0) -> Seen:
         """Wait until the route was seen with this weight (thousandths), in the history from ``since`` on."""
@@ -236,7 +350,7 @@ class Observer:
                 (
                     seen
                     for seen in history[since:]
-                    if seen.kind == "HTTPRoute" and seen.name == route and weight_of(seen.document) == weight
+                    if seen.kind in ROUTE_KINDS and seen.name == route and weight_of(seen.document) == weight
                 ),
                 None,
             )
@@ -248,17 +362,20 @@ class Observer:
         """The weights of a route in the order in which they were seen, repeats left out."""
         weights: list[int] = []
         for seen in list(self.history):
-            if seen.kind == "HTTPRoute" and seen.name == route:
+            if seen.kind in ROUTE_KINDS and seen.name == route:
                 weight = weight_of(seen.document)
                 if not weights or weights[-1] != weight:
                     weights.append(weight)
         return weights
 
 
-def weight_of(route: dict[str, Any]) -> int:
-    """The canary's share of a route's first rule in thousandths: its second backend is the canary."""
-    stable, canary = (backend.get("weight", 1) for backend in route["spec"]["rules"][0]["backendRefs"][:2])
-    return round(1000 * canary / (stable + canary)) if stable + canary else 0
+def weight_of(route: Mapping[str, Any]) -> int:
+    """The canary's share in thousandths, of the first rule with several backends: its second one is the canary."""
+    for rule in route["spec"]["rules"]:
+        weights = [backend.get("weight", 1) for backend in rule.get("backendRefs", ())[:2]]
+        if len(weights) == 2:
+            return round(1000 * weights[1] / sum(weights)) if sum(weights) else 0
+    return 0
 
 
 class Daemon:
@@ -336,7 +453,7 @@ class Daemon:
         code = self.process.wait(20)
         return code, time.monotonic() - started
 
-    def __enter__(self) -> Daemon:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -350,6 +467,7 @@ def launch_document(
     steps: Sequence[dict[str, Any]] = ({"weight": 20, "for": "10s"}, {"weight": 30, "for": "10s"}, {"weight": 100}),
     below: str = "5%",
     settle: str = "2s",
+    kind: str = "HTTPRoute",
     **spec: Any,
 ) -> dict[str, Any]:
     """A Launch over raw counters with an interval of a second."""
@@ -363,7 +481,7 @@ def launch_document(
             "targets": [
                 {
                     "name": "main",
-                    "route": {"name": name},
+                    "route": {"name": name, "kind": kind},
                     "stable": {"name": f"{name}-stable"},
                     "canary": {"name": f"{name}-canary"},
                 }
@@ -388,11 +506,11 @@ def launch_document(
     }
 
 
-def route_document(name: str) -> dict[str, Any]:
-    """An HTTPRoute with the pair, the canary at 0, and a header rule for the canary alone."""
+def route_document(name: str, kind: str = "HTTPRoute") -> dict[str, Any]:
+    """A route with the pair, the canary at 0."""
     return {
         "apiVersion": ROUTES,
-        "kind": "HTTPRoute",
+        "kind": kind,
         "metadata": {"name": name},
         "spec": {
             "rules": [
@@ -433,29 +551,34 @@ class Stage:
     stack: contextlib.ExitStack
 
     def arguments(self, *, tick: str = "1s", **flags: str) -> list[str]:
-        """The daemon's flags on this stage."""
-        return [
-            f"--kubeconfig={self.kube.kubeconfig('controller')}",
-            f"--namespace={self.namespace}",
-            f"--prometheus={self.prometheus.url}",
-            f"--tick={tick}",
-            "--route-settle=500ms",
-            *(f"--{name.replace('_', '-')}={value}" for name, value in flags.items()),
-        ]
+        """The daemon's flags on this stage; ``flags`` are others, or take the place of these."""
+        known = {
+            "kubeconfig": str(self.kube.kubeconfig("controller")),
+            "namespace": self.namespace,
+            "prometheus": self.prometheus.url,
+            "tick": tick,
+            "route_settle": "500ms",
+        }
+        return [f"--{name.replace('_', '-')}={value}" for name, value in {**known, **flags}.items()]
 
     def daemon(self, *, tick: str = "1s", **flags: str) -> Daemon:
         """A started daemon, ended with the stage."""
         return self.stack.enter_context(Daemon(self.folder, self.arguments(tick=tick, **flags)))
 
-    def create(self, *names: str, **options: Any) -> None:
+    def create(self, *names: str, kind: str = "HTTPRoute", **options: Any) -> None:
         """Services with traffic, routes, endpoints, and a launch for each."""
+        self.serve(*names, kind=kind)
+        for name in names:
+            self.kube.apply([launch_document(name, kind=kind, **options)], namespace=self.namespace)
+
+    def serve(self, *names: str, kind: str = "HTTPRoute") -> None:
+        """Services with traffic that Prometheus knows, routes and endpoints."""
         for name in names:
             self.traffic.shop(name)
-            self.kube.apply([route_document(name), *slice_documents(name)], namespace=self.namespace)
+            self.kube.apply([route_document(name, kind), *slice_documents(name)], namespace=self.namespace)
         for name in names:
-            self.prometheus.wait_for(f'http_requests_total{{service="{name}",track="stable",code="200"}} > 0')
-        for name in names:
-            self.kube.apply([launch_document(name, **options)], namespace=self.namespace)
+            labels = f'namespace="{self.namespace}",service="{name}",track="stable",code="200"'
+            self.prometheus.wait_for(f"http_requests_total{{{labels}}} > 0")
 
     def annotate(self, name: str, **annotations: str | None) -> None:
         """Set or remove annotations of a launch, as a person does."""
@@ -467,25 +590,76 @@ class Stage:
             content_type="application/merge-patch+json",
         )
 
+    def edit_route(
+        self, name: str, change: Callable[[dict[str, Any]], None], kind: str = "HTTPRoute"
+    ) -> dict[str, Any]:
+        """Change a route as a person does with an editor; returns what was stored."""
+        path = f"/apis/{ROUTES}/namespaces/{self.namespace}/{kind.lower()}s/{name}"
+        document = self.kube.call("GET", path)
+        change(document)
+        return dict(self.kube.call("PUT", path, document))
+
     def status(self, name: str) -> dict[str, Any]:
         """The launch's status now."""
         path = f"/apis/{GROUP}/namespaces/{self.namespace}/launches/{name}"
         return dict(self.kube.call("GET", path).get("status") or {})
 
 
+class Ground:
+    """A Prometheus that stages side by side share; each brings its own traffic."""
+
+    def __init__(self, folder: Path, *, version: Literal["2", "3", "any"] = "any") -> None:
+        self._file = folder / "targets.json"
+        self._groups: list[Mapping[str, Any]] = []
+        self._lock = threading.Lock()
+        write_targets(self._file, [])
+        scrape = {**file_sd("traffic", self._file), "honor_labels": True}
+        self.prometheus = Prometheus(folder, version=version, config=config([scrape]))
+
+    @contextlib.contextmanager
+    def scraping(self, traffic: Traffic) -> Iterator[None]:
+        """Prometheus scrapes this traffic inside the block."""
+        group = {"targets": [traffic.address]}
+        with self._lock:
+            self._groups.append(group)
+            write_targets(self._file, self._groups)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._groups.remove(group)
+                write_targets(self._file, self._groups)
+
+    def __enter__(self) -> Self:
+        self.prometheus.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.prometheus.stop()
+
+
 @contextlib.contextmanager
-def stage(kube: KubeApiserver, folder: Path, *, version: str = "any") -> Iterator[Stage]:
-    """A namespace with traffic, a Prometheus that scrapes it each second, and an observer."""
+def stage(
+    kube: KubeApiserver, folder: Path, *, version: Literal["2", "3", "any"] = "any", ground: Ground | None = None
+) -> Iterator[Stage]:
+    """A namespace with traffic, a Prometheus of its own or that of ``ground``, and an observer.
+
+    Each Prometheus scrapes each second.
+    """
     with contextlib.ExitStack() as stack:
         namespace = kube.create_namespace("launch")
         stack.callback(kube.delete_routes_and_launches, namespace)
         kube.grant("controller", RULES, namespace=namespace)
         kube.grant("observer", OBSERVER_RULES, namespace=namespace)
         traffic = stack.enter_context(Traffic(namespace))
-        scrape = {**static("traffic", [traffic.address]), "honor_labels": True}
-        (folder / "prometheus").mkdir(exist_ok=True)
-        prometheus = stack.enter_context(
-            Prometheus(folder / "prometheus", version=version, config=config([scrape]))  # type: ignore[arg-type]
-        )
+        if ground is None:
+            scrape = {**static("traffic", [traffic.address]), "honor_labels": True}
+            (folder / "prometheus").mkdir(exist_ok=True)
+            prometheus = stack.enter_context(
+                Prometheus(folder / "prometheus", version=version, config=config([scrape]))
+            )
+        else:
+            stack.enter_context(ground.scraping(traffic))
+            prometheus = ground.prometheus
         observer = stack.enter_context(Observer(kube, namespace, traffic))
         yield Stage(kube, namespace, prometheus, traffic, observer, folder, stack)
