@@ -180,7 +180,7 @@ def run(settings: Settings) -> int:
     try:
         cluster = _cluster(settings, recorded, lambda problem: recorder.note("cluster", problem=problem))
     except AdapterError as error:
-        typer.echo(f"auto-advance run: {error}", err=True)
+        typer.echo(f"auto-advance run: {' '.join(str(error).split())}", err=True)  # YAML's errors span lines
         return EXIT_USAGE
     gatherer = Gatherer(Prometheus(_prometheus(settings)), confinement=Confinement(enforced=settings.confine))
     loop = Loop(

@@ -217,7 +217,7 @@ class Loop:
             keys = [key for key in gathered.looked.seen if key not in self._queued]
             self._queued.update(keys)
         left = [len(keys)]
-        if not keys:
+        if not gathered.looked.seen:
             self._round_done(gathered)
 
         def settle(key: LaunchKey) -> None:

@@ -1,0 +1,303 @@
+"""Log lines and metrics: what a decision says, what a failure says how often, and which series there are when."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+from prometheus_client.parser import text_string_to_metric_families
+
+from controller.core.signals import Signal
+from controller.core.status import State
+from controller.core.world import LaunchKey
+from controller.errors import RefusedError
+from controller.telemetry import QUIET_SECONDS, Telemetry, configure_logging
+from tests.core.builders import Course, bad, course, ramp
+from tests.realparts.prometheus import promtool
+
+SHOP, PAY = LaunchKey("prod", "shop"), LaunchKey("prod", "pay")
+Labels = frozenset[tuple[str, str]]
+
+
+class Log:
+    """What was logged, as it was written."""
+
+    def __init__(self) -> None:
+        self.stream = io.StringIO()
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.stream.getvalue().splitlines()]
+
+
+@pytest.fixture(autouse=True)
+def log() -> Iterator[Log]:
+    """Everything of a test is logged here, as JSON."""
+    kept = Log()
+    configure_logging(json=True, stream=kept.stream)
+    yield kept
+    structlog.reset_defaults()
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def samples(telemetry: Telemetry) -> dict[str, dict[Labels, float]]:
+    """What a scraper sees: values by name and labels, without the client library's own ``_created``."""
+    text = telemetry.exposition("")[0].decode()
+    seen: dict[str, dict[Labels, float]] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if not sample.name.endswith("_created"):
+                seen.setdefault(sample.name, {})[frozenset(sample.labels.items())] = sample.value
+    return seen
+
+
+def value(telemetry: Telemetry, name: str, **labels: str) -> float | None:
+    """One sample; None: there is none."""
+    return samples(telemetry).get(f"autoadvance_{name}", {}).get(frozenset(labels.items()))
+
+
+def judge(telemetry: Telemetry, key: LaunchKey, launched: Course) -> None:
+    """One tick of the launch, as the daemon tells it."""
+    views = launched.observe().targets
+    decision = launched.tick()
+    telemetry.judged(key, decision, views)
+    if decision.decisive:
+        telemetry.decided(key, decision)
+
+
+def at_five_percent() -> Course:
+    launched = course()
+    launched.until_weight(50)
+    return launched
+
+
+def test_a_decision_is_one_line_with_its_id(log: Log) -> None:
+    launched = course()
+    launched.tick()
+    decision = launched.tick()
+    assert decision.raises
+    Telemetry().decided(SHOP, decision)
+    (line,) = log.lines
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", line.pop("timestamp"))
+    assert line == {
+        "event": "decision",
+        "level": "info",
+        "launch": "prod/shop",
+        "id": decision.id,
+        "signal": "StepDone",
+        "action": decision.action.value,
+        "state": "Progressing",
+        "phase": "ramp",
+        "step": decision.status.step,
+        "weights": {"main": "5%"},
+        "message": "phase ramp begins with 5%",
+    }
+    assert decision.id == launched.status.decisions[-1].id, "the id of the line is the id in status"
+
+
+def test_an_override_has_a_line_of_its_own_and_its_removal_none(log: Log) -> None:
+    telemetry = Telemetry()
+    launched = at_five_percent()
+    launched.annotations["hold"] = '{"reason": "lunch", "by": "ann"}'
+    telemetry.decided(SHOP, launched.tick())
+    held, decided = log.lines
+    assert (held["event"], held["verb"], held["outcome"], held["by"]) == ("override", "hold", "accepted", "ann")
+    assert decided["signal"] == "HoldAsked"
+    del launched.annotations["hold"]
+    telemetry.decided(SHOP, launched.tick())
+    assert [line["event"] for line in log.lines[2:]] == ["decision"]
+    assert value(telemetry, "overrides_total", verb="hold", outcome="accepted") == 1
+
+
+def test_a_steady_state_is_quiet(log: Log) -> None:
+    telemetry = Telemetry()
+    launched = at_five_percent()
+    for _ in range(100):
+        telemetry.judged(SHOP, launched.decide(), launched.observe().targets)
+        telemetry.round_done(0.1, 0.05)
+    assert log.lines == []
+
+
+def test_a_repeated_failure_is_one_line_a_minute_and_every_one_is_counted(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    telemetry = Telemetry()
+    at = 5000.0
+    monkeypatch.setattr("controller.telemetry.time.monotonic", lambda: at)
+    for second in range(181):
+        at = 5000.0 + second
+        telemetry.failed(SHOP, "writing", RefusedError(f"refused for the {second}. time"))
+    assert [line["error"].split()[3] for line in log.lines] == ["0.", "60.", "120.", "180."]
+    assert log.lines[0]["level"] == "warning"
+    assert (log.lines[0]["launch"], log.lines[0]["doing"]) == ("prod/shop", "writing")
+    assert value(telemetry, "failures_total", doing="writing") == 181
+
+
+def test_failures_that_differ_have_lines_of_their_own(log: Log) -> None:
+    telemetry = Telemetry()
+    for key, doing, error in (
+        (SHOP, "writing", RefusedError("no")),
+        (PAY, "writing", RefusedError("no")),
+        (SHOP, "lowering the canary", RefusedError("no")),
+        (SHOP, "writing", ValueError("no")),
+        (None, "gathering", ValueError("no")),
+    ) * 2:
+        telemetry.failed(key, doing, error)
+    assert len(log.lines) == 5
+    assert log.lines[-1]["launch"] == ""
+
+
+def test_what_failed_long_ago_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    telemetry = Telemetry()
+    at = 0.0
+    monkeypatch.setattr("controller.telemetry.time.monotonic", lambda: at)
+    for number in range(500):
+        at = number * QUIET_SECONDS / 10
+        telemetry.failed(LaunchKey("prod", f"launch-{number}"), "writing", RefusedError("no"))
+    assert len(telemetry._failed) <= 11
+
+
+def test_counters_begin_at_0_before_anything_happened() -> None:
+    seen = samples(Telemetry())
+    assert seen["autoadvance_decisions_total"] == {frozenset({("signal", one.value)}): 0.0 for one in Signal}
+    for name in ("ticks_missed_total", "alert_failures_total", "tick_duration_seconds_count"):
+        assert seen[f"autoadvance_{name}"] == {frozenset(): 0.0}
+    assert not [name for name in seen if "launch" in name or "criterion" in name]
+
+
+def test_a_launch_is_in_one_state_with_its_weights_and_its_verdicts() -> None:
+    telemetry = Telemetry()
+    launched = course(phases=[ramp(steps=[{"weight": 5, "for": "10m"}, {"weight": 30}])])
+    launched.until_weight(50)
+    for _ in range(3):
+        judge(telemetry, SHOP, launched)
+    place = {"namespace": "prod", "launch": "shop"}
+    states = samples(telemetry)["autoadvance_launch_state"]
+    assert {dict(labels)["state"] for labels, on in states.items() if on} == {"Progressing"}
+    assert len(states) == len(State)
+    assert value(telemetry, "launch_desired_weight_ratio", **place, target="main") == 0.05
+    assert value(telemetry, "launch_observed_weight_ratio", **place, target="main") == 0.05
+    criterion = {**place, "target": "main", "criterion": "errors below 2%"}
+    assert value(telemetry, "criterion_verdict", **criterion, verdict="pass") == 1
+    assert value(telemetry, "criterion_verdict", **criterion, verdict="fail") == 0
+    assert value(telemetry, "criterion_requests", **criterion) == 1000
+    assert value(telemetry, "criterion_bad_requests", **criterion) == 0
+    assert value(telemetry, "criterion_limit", **criterion) == 0.02
+
+
+def test_a_verdict_of_failure_is_shown_with_what_it_rests_on() -> None:
+    telemetry = Telemetry()
+    launched = at_five_percent()
+    launched.traffic = bad
+    while launched.status.state == State.PROGRESSING:
+        judge(telemetry, SHOP, launched)
+    criterion = {"namespace": "prod", "launch": "shop", "target": "main", "criterion": "errors below 2%"}
+    assert value(telemetry, "criterion_verdict", **criterion, verdict="fail") == 1
+    assert (value(telemetry, "criterion_bad_requests", **criterion) or 0) >= 200
+    assert value(telemetry, "decisions_total", signal="Breach") == 1
+    assert value(telemetry, "launch_desired_weight_ratio", namespace="prod", launch="shop", target="main") == 0
+
+
+def test_a_weight_that_cannot_be_read_is_absent_not_0() -> None:
+    telemetry = Telemetry()
+    launched = at_five_percent()
+    launched.route_problem = "the route is gone"
+    judge(telemetry, SHOP, launched)
+    seen = samples(telemetry)
+    assert "autoadvance_launch_observed_weight_ratio" not in seen
+    assert list(seen["autoadvance_launch_desired_weight_ratio"].values()) == [0.05]
+
+
+def test_the_series_of_a_launch_go_when_it_goes_and_the_others_stay() -> None:
+    telemetry = Telemetry()
+    for key in (SHOP, PAY):
+        judge(telemetry, key, at_five_percent())
+    telemetry.forgotten(SHOP)
+    telemetry.forgotten(SHOP)
+    text = telemetry.exposition("")[0].decode()
+    assert 'launch="pay"' in text
+    assert 'launch="shop"' not in text
+    telemetry.forgotten(PAY)
+    assert "launch=" not in telemetry.exposition("")[0].decode()
+
+
+def test_no_label_grows_with_what_happens() -> None:
+    telemetry = Telemetry()
+    launched = at_five_percent()
+
+    def live(number: int) -> None:
+        launched.annotations["hold"] = json.dumps({"reason": f"reason {number}", "by": f"person {number}"})
+        telemetry.failed(SHOP, "writing", RefusedError(f"failure {number}"))
+        telemetry.alert_failed(OSError(f"alertmanager {number}"))
+        telemetry.rolled_back(SHOP, launched.status)
+        judge(telemetry, SHOP, launched)
+
+    live(0)
+    before = {name: set(by_labels) for name, by_labels in samples(telemetry).items()}
+    for number in range(1, 30):
+        live(number)
+    assert {name: set(by_labels) for name, by_labels in samples(telemetry).items()} == before
+    assert value(telemetry, "alert_failures_total") == 30
+
+
+def test_a_finished_tick_is_timed() -> None:
+    telemetry = Telemetry()
+    telemetry.round_done(0.3, 0.2)
+    telemetry.round_missed()
+    assert value(telemetry, "tick_duration_seconds_sum") == 0.3
+    assert value(telemetry, "gather_duration_seconds_sum") == 0.2
+    assert value(telemetry, "ticks_missed_total") == 1
+    assert (value(telemetry, "last_evaluation_timestamp_seconds") or 0) > 1.7e9
+
+
+def test_a_scraper_gets_the_format_that_it_asks_for() -> None:
+    telemetry = Telemetry()
+    text, plain = telemetry.exposition("text/plain")
+    assert plain.startswith("text/plain")
+    assert not text.endswith(b"# EOF\n")
+    text, openmetrics = telemetry.exposition("application/openmetrics-text; version=1.0.0; charset=utf-8")
+    assert openmetrics.startswith("application/openmetrics-text")
+    assert text.endswith(b"# EOF\n")
+
+
+@pytest.mark.real
+def test_promtool_has_nothing_to_say_against_the_metrics() -> None:
+    telemetry = Telemetry()
+    judge(telemetry, SHOP, at_five_percent())
+    telemetry.failed(SHOP, "writing", RefusedError("no"))
+    telemetry.round_done(0.1, 0.05)
+    said = subprocess.run(
+        [promtool(), "check", "metrics"],
+        input=telemetry.exposition("")[0],
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert (said.returncode, said.stdout + said.stderr) == (0, b"")
+
+
+def test_below_its_level_nothing_is_logged_and_a_terminal_gets_text() -> None:
+    quiet, terminal, pipe = Log(), Terminal(), io.StringIO()
+    configure_logging(json=True, level="warning", stream=quiet.stream)
+    Telemetry().note("started")
+    Telemetry().failed(None, "gathering", ValueError("no"))
+    assert [line["event"] for line in quiet.lines] == ["failed"]
+    for stream in (terminal, pipe):
+        configure_logging(json=None, stream=stream)
+        Telemetry().note("started", tick=10.0)
+    assert "started" in terminal.getvalue()
+    assert not terminal.getvalue().startswith("{")
+    assert json.loads(pipe.getvalue())["tick"] == 10.0
+    configure_logging(json=False, stream=pipe)
+    Telemetry().note("in plain words")
+    assert "\x1b" not in pipe.getvalue(), "no colours where no terminal is"
