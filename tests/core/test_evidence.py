@@ -78,7 +78,7 @@ CRITERIA = st.sampled_from(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     wanted=CRITERIA,
     counts=st.lists(COUNTS, min_size=1, max_size=24),
@@ -292,7 +292,7 @@ def test_the_soonest_passes_are_those_of_the_tables(x: int, soonest: int) -> Non
     assert requests_to_pass(criterion(), 0, 0) in (1112, 1113)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(n=st.integers(0, 400), x=st.integers(0, 5))
 def test_the_logs_agree_with_exact_fractions(n: int, x: int) -> None:
     exact = ratio(BETTER, max(n, x), x)
@@ -301,7 +301,7 @@ def test_the_logs_agree_with_exact_fractions(n: int, x: int) -> None:
     )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(n=st.integers(0, 30_000), x=st.integers(0, 20))
 def test_the_requests_that_are_said_to_settle_it_do(n: int, x: int) -> None:
     more = requests_to_pass(criterion(), n, x)

@@ -157,7 +157,7 @@ def test_the_records_stay_few_and_those_of_present_annotations_stay() -> None:
     assert records[-1].present
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     rounds=st.lists(
         st.dictionaries(st.sampled_from(VERBS), st.one_of(st.sampled_from(["a", "{}", "{"]), st.text(max_size=12))),

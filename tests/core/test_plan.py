@@ -247,7 +247,7 @@ def _places(value: Any, place: tuple[str, ...] = ()) -> list[str]:
 _PLACES = _places(base())
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(_PLACES), _VALUES | st.just(REMOVED)), min_size=1, max_size=4))
 def test_any_values_in_any_places_give_a_plan_or_faults(edits: list[tuple[str, Any]]) -> None:
     document = base()
@@ -259,7 +259,7 @@ def test_any_values_in_any_places_give_a_plan_or_faults(edits: list[tuple[str, A
     assert all(fault and ": " in fault for fault in faults(document))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(_VALUES)
 def test_any_spec_gives_a_plan_or_faults(spec: Any) -> None:
     document = {**base(), "spec": spec}

@@ -31,7 +31,7 @@ WEIGHTS = st.integers(0, 1000)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     state=st.sampled_from(State),
     texts=st.lists(TEXTS, min_size=4, max_size=4),

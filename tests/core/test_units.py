@@ -3,7 +3,7 @@
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.core.units import (
@@ -37,6 +37,7 @@ def test_what_is_no_duration_is_refused_with_advice(text: object) -> None:
         parse_duration(text)
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.floats(min_value=1e-9, max_value=366 * 86400.0))
 def test_a_written_duration_is_read_back_to_the_last_bit(seconds: float) -> None:
     assert parse_duration(write_duration(seconds)) == seconds
@@ -74,6 +75,7 @@ def test_what_is_no_weight_is_refused_with_advice(written: object) -> None:
         parse_weight(written)
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.integers(1, 1000))
 def test_a_shown_weight_is_read_back(thousandths: int) -> None:
     assert parse_weight(format_weight(thousandths)) == thousandths
@@ -102,6 +104,7 @@ def test_what_is_no_instant_is_refused_with_advice(text: object) -> None:
         parse_instant(text)
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 4_000_000_000_000))
 def test_a_written_instant_is_read_back_to_the_millisecond(milliseconds: int) -> None:
     assert parse_instant(format_instant(milliseconds / 1000)) == milliseconds / 1000

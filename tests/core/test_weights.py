@@ -187,7 +187,7 @@ RULES = st.lists(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(rules=RULES, wanted=st.integers(0, 1000))
 def test_what_is_written_is_what_is_read_and_nothing_else_moves(rules: list[Backends], wanted: int) -> None:
     before = route(*rules)

@@ -3,24 +3,29 @@
 A test whose part cannot be had is skipped with the words what to install, and fails where CI=true.
 """
 
+from __future__ import annotations
+
 import contextlib
 import fcntl
 import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 
-from tests.realparts.alertmanager import Alertmanager
-from tests.realparts.kube import KubeApiserver
 from tests.realparts.parts import ROOT, PartMissing
-from tests.realparts.prometheus import Prometheus
 
-PrometheusFactory: TypeAlias = Callable[..., Prometheus]
-AlertmanagerFactory: TypeAlias = Callable[..., Alertmanager]
-KubeFactory: TypeAlias = Callable[..., KubeApiserver]
+# The servers' modules are imported where one is started: most tests need none, and start sooner without.
+if TYPE_CHECKING:
+    from tests.realparts.alertmanager import Alertmanager
+    from tests.realparts.kube import KubeApiserver
+    from tests.realparts.prometheus import Prometheus
+
+PrometheusFactory: TypeAlias = "Callable[..., Prometheus]"
+AlertmanagerFactory: TypeAlias = "Callable[..., Alertmanager]"
+KubeFactory: TypeAlias = "Callable[..., KubeApiserver]"
 
 _STARTING = {
     "kube",
@@ -40,6 +45,8 @@ def kube(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubeApiserver]:
 
     Each test works in its own `namespace`; for faults take kube_factory.
     """
+    from tests.realparts.kube import KubeApiserver
+
     with KubeApiserver(tmp_path_factory.mktemp("kube")) as server:
         server.install_crds()
         yield server
@@ -56,6 +63,8 @@ def namespace(kube: KubeApiserver) -> Iterator[str]:
 @pytest.fixture
 def kube_factory(tmp_path: Path) -> Iterator[KubeFactory]:
     """API servers of the test's own, started, CRDs served; all ended after the test."""
+    from tests.realparts.kube import KubeApiserver
+
     with contextlib.ExitStack() as stack:
 
         def start(*, crds: bool = True, **options: Any) -> KubeApiserver:
@@ -71,6 +80,8 @@ def kube_factory(tmp_path: Path) -> Iterator[KubeFactory]:
 @pytest.fixture
 def prometheus_factory(tmp_path: Path) -> Iterator[PrometheusFactory]:
     """Prometheis of the test's own: `prometheus_factory(version="3", config=config([...]))`; all ended after the test."""
+    from tests.realparts.prometheus import Prometheus
+
     with contextlib.ExitStack() as stack:
 
         def start(**options: Any) -> Prometheus:
@@ -83,6 +94,8 @@ def prometheus_factory(tmp_path: Path) -> Iterator[PrometheusFactory]:
 @pytest.fixture
 def alertmanager_factory(tmp_path: Path) -> Iterator[AlertmanagerFactory]:
     """Alertmanagers of the test's own; all ended after the test."""
+    from tests.realparts.alertmanager import Alertmanager
+
     with contextlib.ExitStack() as stack:
 
         def start(**options: Any) -> Alertmanager:
