@@ -26,6 +26,7 @@ from controller.core.plan import InvalidPlanError, Plan, Target, parse
 from controller.core.questions import questions
 from controller.core.report import retreated, with_evidence
 from controller.core.series import Reading, RecordedForm, Subject
+from controller.core.signals import Signal
 from controller.core.spec import API_VERSION, KIND
 from controller.core.status import Intent, State, Status, UnreadableStatusError, write_status
 from controller.core.world import Launch, LaunchKey, Route, RouteKey, RoutePatch
@@ -40,6 +41,8 @@ CHECKPOINT_FROM_HORIZON = 3600.0
 CHECKPOINTS_PER_SECOND = 5.0
 REASON_SECONDS = 30.0
 """A changed reason for waiting is written at most this often per launch."""
+START_REASON_SECONDS = 2.0
+"""Whoever has just created a launch looks at it now."""
 LONGEST_BACKOFF = 60.0
 """Pauses after failures grow to this. They put off what raises or records, never a look and never a retreat."""
 RETREAT_BACKOFF = 1.0
@@ -381,7 +384,8 @@ class Reconciler:
 
     def _store(self, launch: Launch, seen: Observation, decision: Decision, memory: _Memory, *, asked: bool) -> None:
         idle = self._clock.steady() - memory.last_write
-        reason = decision.changed and asked and idle >= REASON_SECONDS
+        pause = START_REASON_SECONDS if decision.signal is Signal.NOT_READY else REASON_SECONDS
+        reason = decision.changed and asked and idle >= pause
         if not (decision.decisive or reason or (self._checkpoint_due(seen, decision, idle) and self._budget.take())):
             self._keep_folds(decision, None, memory)
             return
