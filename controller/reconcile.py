@@ -14,23 +14,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from controller.clock import Clock
 from controller.core import weights
 from controller.core.decide import Decision, decide
-from controller.core.evidence import Fold, decode
-from controller.core.observation import IntentFate, Observation, TargetView
-from controller.core.plan import InvalidPlanError, Plan, Target, parse
+from controller.core.observation import Observation
+from controller.core.plan import Plan, Target
 from controller.core.questions import questions
 from controller.core.report import retreated, with_evidence
 from controller.core.series import Reading, RecordedForm, Subject
 from controller.core.signals import Signal
-from controller.core.spec import API_VERSION, KIND
-from controller.core.status import Intent, State, Status, UnreadableStatusError, write_status
+from controller.core.status import Intent, Status, UnreadableStatusError, write_status
 from controller.core.world import Launch, LaunchKey, Route, RouteKey, RoutePatch
 from controller.errors import AdapterError, ConflictError, NotFoundError, RefusedError
+from controller.observe import Claims, Memory, Observer, decode_folds, route_key
 from controller.ports import Background, Cluster, Evidence, Recorder, T
 
 TRIES = 4
@@ -47,38 +45,6 @@ LONGEST_BACKOFF = 60.0
 """Pauses after failures grow to this. They put off what raises or records, never a look and never a retreat."""
 RETREAT_BACKOFF = 1.0
 """A retreat that is not done, or not recorded, is tried again this often."""
-
-
-@dataclass(slots=True)
-class _Memory:
-    """What this process knows of a launch beyond the API: nothing that it could not find out again.
-
-    ``stored`` are the folds as status holds them, for which ``folds`` are the newer ones. ``trouble`` is why the route
-    cannot be written as it should be; it counts until ``trouble_until``, then it is tried again. ``since`` is when this
-    process first saw the launch. All instants are of the clock without steps.
-    """
-
-    uid: str
-    stored: Mapping[str, str] = field(default_factory=dict)
-    folds: Mapping[str, Fold] = field(default_factory=dict)
-    running_of: Mapping[str, Any] | None = None
-    running: Plan | None = None
-    intent: str = ""
-    fate: IntentFate = "none"
-    intent_since: float = 0.0
-    in_force_of: tuple[object, ...] = ()
-    in_force_since: float | None = None
-    epoch: int = 0
-    last_write: float = -1e9
-    since: float = 0.0
-    trouble: str = ""
-    troubles: int = 0
-    trouble_until: float = -1e9
-    failures: int = 0
-    not_before: float = -1e9
-    lower_not_before: float = -1e9
-    recording: bool = False
-    busy: threading.Lock = field(default_factory=threading.Lock)
 
 
 class _Budget:
@@ -98,19 +64,6 @@ class _Budget:
                 return False
             self._tokens -= 1
             return True
-
-
-Claims = Mapping[RouteKey, tuple["_Claim", ...]]
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class _Claim:
-    """That a launch moves weights of a route; the smallest is the oldest. ``rule`` is empty where it means every rule."""
-
-    created: float
-    uid: str
-    key: LaunchKey = field(compare=False)
-    rule: str = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,15 +101,14 @@ class Reconciler:
         recorded: RecordedForm | None = None,
         route_settle: float = 10.0,
         background: Background | None = None,
+        observer: type[Observer] = Observer,
     ) -> None:
         self._cluster = cluster
         self._evidence = evidence
         self._recorder = recorder
         self._clock = clock
-        self._recorded = recorded or RecordedForm()
-        self._route_settle = route_settle
         self._background = background or _Inline()
-        self._memory: dict[LaunchKey, _Memory] = {}
+        self._observer = observer(cluster, clock, recorded or RecordedForm(), route_settle)
         self._budget = _Budget(CHECKPOINTS_PER_SECOND, clock)
 
     # Gather
@@ -164,7 +116,7 @@ class Reconciler:
     def look(self, launches: Iterable[Launch]) -> Round:
         """Observe these launches from the cache, and say what Prometheus must be asked."""
         now = round(self._clock.now(), 3)
-        claims = self._claims(self._cluster.launches())
+        claims = self._observer.claims(self._cluster.launches())
         seen: dict[LaunchKey, Observation] = {}
         wanted: dict[Subject, int] = {}
         for launch in launches:
@@ -172,7 +124,7 @@ class Reconciler:
                 if isinstance(launch.status, UnreadableStatusError):
                     self._recorder.failed(launch.key, "reading its status", launch.status)
                 continue
-            observed = self._observe(launch, now, claims)
+            observed = self._observer.observe(launch, now, claims)
             seen[launch.key] = observed
             for subject, after in questions(observed).items():
                 wanted[subject] = min(after, wanted.get(subject, after))
@@ -184,128 +136,8 @@ class Reconciler:
 
     def forget_all_but(self, keys: Iterable[LaunchKey]) -> None:
         """Drop what is remembered of launches that are gone."""
-        for key in set(self._memory) - set(keys):
-            self._memory.pop(key, None)
+        for key in self._observer.forget_all_but(keys):
             self._recorder.forgotten(key)
-
-    def _claims(self, launches: Iterable[Launch]) -> Claims:
-        """Which launches move each route, of those that are not over."""
-        claims: dict[RouteKey, list[_Claim]] = {}
-        for launch in launches:
-            status = launch.status
-            if isinstance(status, UnreadableStatusError) or status.state in (State.ROLLED_BACK, State.SUCCEEDED):
-                continue
-            for target in self._targets(launch):
-                claim = _Claim(launch.created, launch.uid, launch.key, target.rule)
-                claims.setdefault(_route_key(launch.key.namespace, target), []).append(claim)
-        return {route: tuple(listed) for route, listed in claims.items()}
-
-    def _claimed_by(self, launch: Launch, targets: Iterable[Target], claims: Claims) -> str:
-        """The oldest launch that is older than this one and moves the same rules; empty: there is none."""
-        older = [
-            claim
-            for target in targets
-            for claim in claims.get(_route_key(launch.key.namespace, target), ())
-            if claim.uid != launch.uid
-            and (claim.created, claim.uid) < (launch.created, launch.uid)
-            and (not claim.rule or not target.rule or claim.rule == target.rule)
-        ]
-        return str(min(older).key) if older else ""
-
-    def _targets(self, launch: Launch) -> tuple[Target, ...]:
-        """The targets that the run stands on; before a run, those of the plan."""
-        memory = self._remember(launch)
-        if memory.running is not None:
-            return memory.running.targets
-        return launch.plan.targets if isinstance(launch.plan, Plan) else ()
-
-    def _remember(self, launch: Launch) -> _Memory:
-        memory = self._memory.get(launch.key)
-        if memory is None or memory.uid != launch.uid:
-            memory = self._memory[launch.key] = _Memory(uid=launch.uid, since=self._clock.steady())
-        status = launch.status
-        stands_on = status.run.stands_on if isinstance(status, Status) and status.run else None
-        if memory.running_of != stands_on:
-            memory.running_of = stands_on
-            memory.running = _parse_standing(launch, stands_on, self._recorded)
-        return memory
-
-    def _observe(self, launch: Launch, now: float, claims: Claims) -> Observation:
-        status = launch.status
-        assert isinstance(status, Status)
-        memory = self._remember(launch)
-        targets = self._targets(launch)
-        return Observation(
-            now=now,
-            namespace=launch.key.namespace,
-            name=launch.key.name,
-            generation=launch.generation,
-            plan=launch.plan,
-            running=memory.running,
-            status=status,
-            annotations=launch.annotations,
-            targets=tuple(self._view(launch, target, memory) for target in targets),
-            epoch=memory.epoch or status.epoch + 1,
-            folds=self._folds(status, memory),
-            awake=self._awake(status, memory),
-            intent_age=self._clock.steady() - memory.intent_since if self._fate(status, memory) != "none" else 0.0,
-            intent_fate=self._fate(status, memory),
-            claimed_by=self._claimed_by(launch, targets, claims),
-            route_settle=self._route_settle,
-            watched=self._clock.steady() - memory.since,
-        )
-
-    def _view(self, launch: Launch, target: Target, memory: _Memory, route: Route | None = None) -> TargetView:
-        key = _route_key(launch.key.namespace, target)
-        route = route or self._cluster.route(key)
-        troubled = self._clock.steady() < memory.trouble_until
-        weight, problem, takes, accepted = None, memory.trouble if troubled else "", False, None
-        if route is None:
-            problem = f"{key} of target {target.name} does not exist; create it, or name another route"
-        else:
-            takes = weights.canary_takes_traffic(route, target)
-            try:
-                weight = weights.live_weight(route, target)
-            except weights.SplitError as error:
-                problem = str(error)
-            if route.parents:
-                accepted = all(
-                    parent.accepted and parent.observed_generation >= route.generation for parent in route.parents
-                )
-        return TargetView(
-            name=target.name,
-            weight=weight,
-            problem=problem,
-            takes_traffic=takes,
-            accepted=accepted,
-            canary_ready=self._cluster.ready_endpoints(launch.key.namespace, target.canary),
-            stable_ready=self._cluster.ready_endpoints(launch.key.namespace, target.stable),
-        )
-
-    def _folds(self, status: Status, memory: _Memory) -> Mapping[str, Fold]:
-        """The newest folds: those in memory where they follow from what status holds, else status' own."""
-        if memory.stored is not status.folds and memory.stored != status.folds:
-            memory.folds = _decode(status.folds)
-        memory.stored = status.folds
-        return memory.folds
-
-    def _fate(self, status: Status, memory: _Memory) -> IntentFate:
-        """What this process knows of the open intent to raise; of another process' one it knows nothing."""
-        intent = status.intent
-        if intent is None or intent.kind != "raise":
-            memory.intent, memory.fate = "", "none"
-        elif memory.intent != intent.id:
-            memory.intent, memory.fate, memory.intent_since = intent.id, "unknown", self._clock.steady()
-        return memory.fate
-
-    def _awake(self, status: Status, memory: _Memory) -> float | None:
-        """Seconds since the newest weight came into force, if this process saw it; a restart has not."""
-        place = (status.phase, status.step, *(target.in_force_at for target in status.targets))
-        if memory.in_force_of != place:
-            first = not memory.in_force_of
-            memory.in_force_of = place
-            memory.in_force_since = None if first else self._clock.steady()
-        return None if memory.in_force_since is None else self._clock.steady() - memory.in_force_since
 
     # Decide and apply
 
@@ -315,13 +147,13 @@ class Reconciler:
         ``asked`` is false in a round that did not ask Prometheus: then nothing can be raised.
         """
         launch = self._cluster.launch(key)
-        memory = self._memory.get(key)
+        memory = self._observer.memory(key)
         if launch is None or memory is None or memory.uid != launch.uid:
             return True
         if memory.recording or not memory.busy.acquire(blocking=False):
             return False
         try:
-            seen = self._observe(launch, looked.now, looked.claims)
+            seen = self._observer.observe(launch, looked.now, looked.claims)
             wanted = questions(seen)
             readings = {subject: readings[subject] for subject in wanted if subject in readings}
             self._apply(launch, replace(seen, readings=readings), memory, looked.claims, asked=asked)
@@ -331,13 +163,13 @@ class Reconciler:
             memory.busy.release()
         return True
 
-    def _back_off(self, memory: _Memory, key: LaunchKey, error: Exception) -> None:
+    def _back_off(self, memory: Memory, key: LaunchKey, error: Exception) -> None:
         memory.failures += 1
         pause = min(0.25 * 2 ** min(memory.failures, 10), LONGEST_BACKOFF)
         memory.not_before = self._clock.steady() + pause
         self._recorder.failed(key, "writing", error)
 
-    def _apply(self, launch: Launch, seen: Observation, memory: _Memory, claims: Claims, *, asked: bool) -> None:
+    def _apply(self, launch: Launch, seen: Observation, memory: Memory, claims: Claims, *, asked: bool) -> None:
         for _ in range(TRIES):
             decision = decide(seen)
             self._recorder.judged(launch.key, decision, seen.targets)
@@ -367,22 +199,22 @@ class Reconciler:
                 launch = self._cluster.read_launch(launch.key)
             if isinstance(launch.status, UnreadableStatusError) or launch.uid != memory.uid:
                 return
-            seen = replace(self._observe(launch, seen.now, claims), readings=seen.readings)
+            seen = replace(self._observer.observe(launch, seen.now, claims), readings=seen.readings)
         # Somebody writes faster than we read: the next tick tries again.
 
-    def _write(self, launch: Launch, status: Status, memory: _Memory) -> Launch:
+    def _write(self, launch: Launch, status: Status, memory: Memory) -> Launch:
         stored = self._cluster.write_status(launch, write_status(status))
         memory.epoch = status.epoch
         memory.last_write = self._clock.steady()
         memory.failures, memory.not_before = 0, -1e9
         return stored
 
-    def _keep_folds(self, decision: Decision, stored: Launch | None, memory: _Memory) -> None:
+    def _keep_folds(self, decision: Decision, stored: Launch | None, memory: Memory) -> None:
         memory.folds = decision.folds
         if stored is not None and isinstance(stored.status, Status):
             memory.stored = stored.status.folds
 
-    def _store(self, launch: Launch, seen: Observation, decision: Decision, memory: _Memory, *, asked: bool) -> None:
+    def _store(self, launch: Launch, seen: Observation, decision: Decision, memory: Memory, *, asked: bool) -> None:
         idle = self._clock.steady() - memory.last_write
         pause = START_REASON_SECONDS if decision.signal is Signal.NOT_READY else REASON_SECONDS
         reason = decision.changed and asked and idle >= pause
@@ -395,22 +227,22 @@ class Reconciler:
             self._recorder.decided(launch.key, decision)
 
     def _checkpoint_due(self, seen: Observation, decision: Decision, idle: float) -> bool:
-        if idle < CHECKPOINT_SECONDS or seen.running is None or decision.folds == _decode(seen.status.folds):
+        if idle < CHECKPOINT_SECONDS or seen.running is None or decision.folds == decode_folds(seen.status.folds):
             return False
         horizon = seen.running.phases[0].horizon
         return horizon is None or horizon > CHECKPOINT_FROM_HORIZON
 
-    def _raise(self, launch: Launch, seen: Observation, decision: Decision, memory: _Memory) -> bool:
+    def _raise(self, launch: Launch, seen: Observation, decision: Decision, memory: Memory) -> bool:
         """True when the raise was written (or refused for good); False when the world moved: decide again."""
         # A raise into the next phase stands on the plan as it is now.
         targets = {target.name: target for target in launch.plan.targets} if isinstance(launch.plan, Plan) else {}
         ((name, weight),) = decision.weights.items()
         target = targets[name]
-        route = self._cluster.read_route(_route_key(launch.key.namespace, target))
+        route = self._cluster.read_route(route_key(launch.key.namespace, target))
         fresh = self._cluster.read_launch(launch.key)
         if fresh.resource_version != launch.resource_version or fresh.uid != launch.uid:
             return False
-        view = self._view(launch, target, memory, route)
+        view = self._observer.view(launch, target, memory, route)
         if view != seen.target(name):
             seen = replace(seen, targets=tuple(view if view.name == item.name else item for item in seen.targets))
             again = decide(seen)
@@ -453,14 +285,14 @@ class Reconciler:
             self._trouble(launch, memory, f"{route.key}: something else than the raise was stored")
         return True
 
-    def _trouble(self, launch: Launch, memory: _Memory, problem: str) -> None:
+    def _trouble(self, launch: Launch, memory: Memory, problem: str) -> None:
         """The route cannot be written as it should be: the launch shows it, and tries again after a pause."""
         memory.troubles += 1
         memory.trouble = problem
         memory.trouble_until = self._clock.steady() + min(5.0 * 2 ** min(memory.troubles, 10), LONGEST_BACKOFF)
         self._recorder.failed(launch.key, "writing", RefusedError(problem))
 
-    def _fence(self, launch: Launch, seen: Observation, memory: _Memory) -> Launch:
+    def _fence(self, launch: Launch, seen: Observation, memory: Memory) -> Launch:
         """Make sure that an intent to raise of unknown fate either has happened or never will."""
         status = seen.status
         intent = status.intent
@@ -468,7 +300,7 @@ class Reconciler:
         if status.epoch < seen.epoch:
             launch = self._write(launch, status.model_copy(update={"epoch": seen.epoch}), memory)
         for target in self._intent_targets(launch, seen, intent):
-            self._move_on(_route_key(launch.key.namespace, target), f"{seen.epoch}-{intent.id}-fence")
+            self._move_on(route_key(launch.key.namespace, target), f"{seen.epoch}-{intent.id}-fence")
         memory.fate = "fenced"
         memory.intent_since = self._clock.steady()
         return launch
@@ -495,7 +327,7 @@ class Reconciler:
                 known.update({target.name: target for target in plan.targets})
         return [known[name] for name in intent.weights if name in known]
 
-    def _retreat(self, launch: Launch, decision: Decision, memory: _Memory) -> None:
+    def _retreat(self, launch: Launch, decision: Decision, memory: Memory) -> None:
         """Weight 0 first of all; status follows as far as it can be written.
 
         The intent is stored beside the patch, which waits for nobody: without the intent, a restart finds the canary at
@@ -507,7 +339,7 @@ class Reconciler:
             intent = self._background.beside(lambda: self._store_intent(launch, decision, memory))
             self._recorder.decided(launch.key, decision)
         done = not decision.withheld
-        for target in self._targets(launch):
+        for target in self._observer.targets(launch):
             if target.name in decision.weights and not self._lower(launch, target, decision, status.epoch):
                 done = False
             if target.name in decision.withheld and decision.decisive:
@@ -515,7 +347,7 @@ class Reconciler:
         memory.recording = True
         self._background.later(lambda: self._conclude(launch, decision, memory, intent, done=done))
 
-    def _store_intent(self, launch: Launch, decision: Decision, memory: _Memory) -> Launch | None:
+    def _store_intent(self, launch: Launch, decision: Decision, memory: Memory) -> Launch | None:
         try:
             stored = self._write(launch, with_evidence(decision), memory)
         except AdapterError as error:
@@ -525,7 +357,7 @@ class Reconciler:
         return stored
 
     def _conclude(
-        self, launch: Launch, decision: Decision, memory: _Memory, intent: Future[Launch | None] | None, *, done: bool
+        self, launch: Launch, decision: Decision, memory: Memory, intent: Future[Launch | None] | None, *, done: bool
     ) -> None:
         """Record that the canary is at 0. Where that fails, the open intent makes the next tick do it again."""
         try:
@@ -543,11 +375,11 @@ class Reconciler:
     def _withhold(self, launch: Launch, target: Target, decision: Decision, epoch: int) -> None:
         """Nothing is lowered, but what was about to raise must not arrive either."""
         try:
-            self._move_on(_route_key(launch.key.namespace, target), f"{epoch}-{decision.id}-withheld")
+            self._move_on(route_key(launch.key.namespace, target), f"{epoch}-{decision.id}-withheld")
         except AdapterError as error:
             self._recorder.failed(launch.key, "fencing a raise", error)
 
-    def _tell_of_stuck(self, launch: Launch, decision: Decision, memory: _Memory) -> None:
+    def _tell_of_stuck(self, launch: Launch, decision: Decision, memory: Memory) -> None:
         """Why the canary is not at 0 yet, once it has taken a while."""
         if decision.decisive or not decision.changed or self._clock.steady() - memory.last_write < REASON_SECONDS:
             return
@@ -558,7 +390,7 @@ class Reconciler:
 
     def _lower(self, launch: Launch, target: Target, decision: Decision, epoch: int) -> bool:
         """Whether the canary of this target is known to be at 0 now."""
-        key = _route_key(launch.key.namespace, target)
+        key = route_key(launch.key.namespace, target)
         route = self._cluster.route(key)
         for _ in range(TRIES):
             try:
@@ -582,7 +414,7 @@ class Reconciler:
                 return False
         return False
 
-    def _record_retreat(self, launch: Launch, status: Status, memory: _Memory) -> None:
+    def _record_retreat(self, launch: Launch, status: Status, memory: Memory) -> None:
         intent = status.intent
         for _ in range(TRIES):
             try:
@@ -600,39 +432,9 @@ class Reconciler:
         return round(self._clock.now(), 3)
 
 
-def _route_key(namespace: str, target: Target) -> RouteKey:
-    return RouteKey(target.route_kind, namespace, target.route)
-
-
 def _canary_weight(route: Route, target: Target) -> int | None:
     """The canary's live share in thousandths; None where the route holds the pair in no way that a plan can name."""
     try:
         return weights.live_weight(route, target)
     except weights.SplitError:
-        return None
-
-
-def _decode(stored: Mapping[str, str]) -> dict[str, Fold]:
-    """The folds that can be read; another one starts anew (its evidence with it), which only ever delays."""
-    folds = {}
-    for key, text in stored.items():
-        try:
-            folds[key] = decode(text)
-        except (ValueError, IndexError):
-            continue
-    return folds
-
-
-def _parse_standing(launch: Launch, stands_on: Mapping[str, Any] | None, recorded: RecordedForm) -> Plan | None:
-    if stands_on is None:
-        return None
-    document = {
-        "apiVersion": API_VERSION,
-        "kind": KIND,
-        "metadata": {"name": launch.key.name, "namespace": launch.key.namespace},
-        "spec": stands_on,
-    }
-    try:
-        return parse(document, recorded)
-    except InvalidPlanError:
         return None

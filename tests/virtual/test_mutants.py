@@ -16,6 +16,7 @@ from controller.core.observation import Observation
 from controller.core.status import Status
 from controller.core.world import Launch, LaunchKey, Route, RouteKey, RoutePatch
 from controller.errors import AdapterError, RefusedError
+from controller.observe import Observer
 from controller.reconcile import Reconciler
 from tests.invariants import violations
 from tests.virtual.play import TICK, rising
@@ -26,10 +27,11 @@ class Mutant:
     """How a process and its view of the cluster are made; the unchanged one is the real thing."""
 
     kind: type[Reconciler] = Reconciler
+    observer: type[Observer] = Observer
     view: type[View] = View
 
     def start(self, world: World) -> Reconciler:
-        return world.reconciler(cluster=self.view(world), kind=self.kind)
+        return world.reconciler(cluster=self.view(world), kind=self.kind, observer=self.observer)
 
 
 Scenario = Callable[[Mutant], list[str]]
@@ -154,9 +156,9 @@ class _RaiseWithoutVersion(Mutant):
 
 
 class _OldEpoch(Mutant):
-    class kind(Reconciler):  # noqa: N801
-        def _observe(self, launch: Launch, now: float, *rest: Any) -> Observation:
-            return replace(super()._observe(launch, now, *rest), epoch=1)
+    class observer(Observer):  # noqa: N801
+        def observe(self, launch: Launch, now: float, *rest: Any) -> Observation:
+            return replace(super().observe(launch, now, *rest), epoch=1)
 
 
 class _NoIntent(Mutant):
@@ -195,7 +197,7 @@ class _NothingReadAgain(Mutant):
 
 
 class _PassEvidenceKept(Mutant):
-    class kind(Reconciler):  # noqa: N801
+    class observer(Observer):  # noqa: N801
         def _folds(self, status: Status, memory: Any) -> Mapping[str, Fold]:
             folds = super()._folds(status, memory)
             return {
