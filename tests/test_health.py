@@ -23,7 +23,7 @@ class Daemon:
 
     def get(self, path: str, method: str = "GET", **headers: str) -> tuple[int, str, str]:
         """Code, content type and body."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request(method, path, headers=headers)
             answer = connection.getresponse()
@@ -91,10 +91,12 @@ def test_metrics_come_in_the_format_that_the_scraper_asks_for(daemon: Daemon) ->
 
 
 def test_a_client_that_says_nothing_keeps_nobody_waiting(daemon: Daemon) -> None:
-    with socket.create_connection(("127.0.0.1", daemon.port), timeout=5) as silent:
+    with socket.create_connection(("127.0.0.1", daemon.port), timeout=60) as silent:
         assert daemon.get("/livez")[0] == 200
         silent.sendall(b"GET /livez")
         assert daemon.get("/readyz")[0] == 200
+        silent.sendall(b" HTTP/1.1\r\nHost: here\r\n\r\n")
+        assert silent.recv(64).startswith(b"HTTP/1.0 200 "), "it was still waited for when the others were answered"
 
 
 def test_an_address_in_use_is_an_error(daemon: Daemon) -> None:
@@ -110,7 +112,7 @@ def test_an_address_of_ipv6_is_listened_on() -> None:
     server = HealthServer("::1", 0, stuck=str, unready=str, metrics=Telemetry().exposition)
     server.start()
     try:
-        connection = http.client.HTTPConnection("::1", server.port, timeout=5)
+        connection = http.client.HTTPConnection("::1", server.port, timeout=60)
         connection.request("GET", "/livez")
         assert connection.getresponse().status == 200
         connection.close()

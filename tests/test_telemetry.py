@@ -281,7 +281,7 @@ def test_promtool_has_nothing_to_say_against_the_metrics() -> None:
         input=telemetry.exposition("")[0],
         capture_output=True,
         check=False,
-        timeout=60,
+        timeout=300,
     )
     assert (said.returncode, said.stdout + said.stderr) == (0, b"")
 

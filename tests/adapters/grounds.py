@@ -16,7 +16,7 @@ from tests.realparts.kube import ApiError, KubeApiserver
 from tests.realparts.server import wait_until
 
 Document = dict[str, Any]
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 
 
 class Ground(Protocol):

@@ -21,6 +21,9 @@ from tests.realparts.fixtures import AlertmanagerFactory
 from tests.realparts.server import wait_until
 
 KEY = LaunchKey("prod", "shop")
+DEADLINE_S = 60.0
+ENDLESS_S = 20.0
+"""What lasts longer waits for an answer that never comes, however slow the machine is."""
 LINK = "http://auto-advance.example:8080"
 
 
@@ -86,7 +89,9 @@ def test_what_is_left_out_is_resolved_and_fires_again_when_it_comes_back(alertma
         sender.publish(KEY, (held(),))
         alertmanager.wait_for(launch="shop")
         sender.publish(KEY, ())
-        wait_until(lambda: not alertmanager.alerts(launch="shop"), deadline_s=10, what="the alert to be resolved")
+        wait_until(
+            lambda: not alertmanager.alerts(launch="shop"), deadline_s=DEADLINE_S, what="the alert to be resolved"
+        )
         sender.publish(KEY, (held(summary="is held again"),))
         (received,) = alertmanager.wait_for(launch="shop")
     assert received["annotations"]["summary"] == "is held again"
@@ -103,7 +108,7 @@ def test_a_resend_brings_the_newest_words_and_keeps_the_start(alertmanager: Aler
             alerts = alertmanager.alerts(launch="shop")
             return [found for found in alerts if found["annotations"]["description"] == "5 errors"]
 
-        (received,) = wait_until(renewed, deadline_s=10, what="the new words")
+        (received,) = wait_until(renewed, deadline_s=DEADLINE_S, what="the new words")
     assert instant(received["startsAt"]) == pytest.approx(alert.starts_at, abs=0.001)
     assert received["annotations"] == dict(held(description="5 errors").annotations)
 
@@ -115,15 +120,14 @@ def test_every_alertmanager_is_told_though_one_hangs_and_one_is_gone(alertmanage
         gone = f"http://127.0.0.1:{closed.getsockname()[1]}"
         closed.close()
         silent = f"http://127.0.0.1:{hanging.getsockname()[1]}"
-        with sending(silent, gone, one.url, other.url, failures=failures) as sender:
+        with sending(silent, gone, one.url, other.url, failures=failures, timeout=600) as sender:
             began = time.monotonic()
             sender.publish(KEY, (held(),))
-            assert time.monotonic() - began < 0.1
-            one.wait_for(launch="shop", deadline_s=2)
-            other.wait_for(launch="shop", deadline_s=2)
-            wait_until(lambda: failures, deadline_s=5, what="a word about the one that is gone")
-            began = time.monotonic()
-    assert time.monotonic() - began < 2, "stopping waits for the hanging one"
+            one.wait_for(launch="shop")
+            other.wait_for(launch="shop")
+            wait_until(lambda: failures, deadline_s=DEADLINE_S, what="a word about the one that is gone")
+        # The hanging one is still asked for its answer, and will be for ten minutes.
+        assert time.monotonic() - began < 5 * DEADLINE_S, "publishing or stopping waits for the hanging one"
     assert "Connection refused" in str(failures[0])
 
 
@@ -132,7 +136,7 @@ def test_what_could_not_be_sent_is_sent_when_the_alertmanager_is_back(alertmanag
     with sending(alertmanager.url, failures=failures) as sender:
         with alertmanager.stopped():
             sender.publish(KEY, (held(),))
-            wait_until(lambda: failures.of(UnansweredError), deadline_s=5, what="the failure")
+            wait_until(lambda: failures.of(UnansweredError), deadline_s=DEADLINE_S, what="the failure")
         assert alertmanager.wait_for(launch="shop")
 
 
@@ -145,7 +149,7 @@ def test_a_bad_alert_does_not_keep_its_neighbours_out(alertmanager: Alertmanager
     sender.start()
     try:
         alertmanager.wait_for(launch="shop")
-        wait_until(lambda: failures.of(RefusedError), deadline_s=5, what="a word about the refused one")
+        wait_until(lambda: failures.of(RefusedError), deadline_s=DEADLINE_S, what="a word about the refused one")
     finally:
         sender.stop()
     assert "start" in str(failures.of(RefusedError)[0])
@@ -160,7 +164,7 @@ def test_a_refused_batch_is_sent_one_by_one(server: ScriptedServer) -> None:
     for name in ("a", "b", "c"):
         sender.publish(LaunchKey("prod", name), (held(LaunchKey("prod", name)),))
     sender.start()
-    wait_until(lambda: len(server.asked) == 4, deadline_s=5, what="the batch and its three parts")
+    wait_until(lambda: len(server.asked) == 4, deadline_s=DEADLINE_S, what="the batch and its three parts")
     sender.stop()
     assert [len(json.loads(asked.body)) for asked in server.asked] == [3, 1, 1, 1]
 
@@ -170,28 +174,40 @@ def test_an_unchanged_alert_is_not_sent_again_before_its_time(server: ScriptedSe
     with sending(server.url) as sender:
         for number in range(50):
             sender.publish(KEY, (replace(alert, description=f"{number} errors"),))
-        wait_until(lambda: server.asked, deadline_s=5, what="the alert")
+        wait_until(lambda: server.asked, deadline_s=DEADLINE_S, what="the alert")
         sender.publish(KEY, (replace(alert, summary="was rolled back"),))
-        wait_until(lambda: len(server.asked) > 1, deadline_s=5, what="the new headline")
+        wait_until(lambda: len(server.asked) > 1, deadline_s=DEADLINE_S, what="the new headline")
     summaries = [one["annotations"]["summary"] for one in sent(server)]
     assert summaries == ["is held", "was rolled back"]
 
 
 def test_a_resolved_alert_is_repeated_for_a_while_and_then_forgotten(server: ScriptedServer) -> None:
-    alert = held()
-    with sending(server.url, resend=0.1, repeat=0.5) as sender:
+    alert, other = held(), held(LaunchKey("prod", "other"))
+    began = now = round(time.time(), 3)
+    resolved = began + 100.0
+
+    def of(launch: str) -> list[dict[str, Any]]:
+        return [one for one in sent(server) if one["labels"]["launch"] == launch]
+
+    def repeats() -> list[dict[str, Any]]:
+        return [one for one in of("shop") if instant(one["endsAt"]) == pytest.approx(resolved, abs=0.001)]
+
+    with sending(server.url, resend=0.1, repeat=500.0, clock=lambda: now) as sender:
         sender.publish(KEY, (alert,))
-        wait_until(lambda: server.asked, deadline_s=5, what="the alert")
-        resolved = time.time()
+        wait_until(lambda: of("shop"), deadline_s=DEADLINE_S, what="the alert")
+        now = resolved
         sender.publish(KEY, ())
-        wait_until(lambda: time.time() > resolved + 0.9, deadline_s=5, what="the repeats to end")
-        before = len(server.asked)
-        wait_until(lambda: time.time() > resolved + 1.4, deadline_s=5, what="what might still come")
-        assert len(server.asked) == before
-    ends = {one["endsAt"] for one in sent(server) if instant(one["endsAt"]) < resolved + 0.1}
-    assert len(ends) == 1, "each repeat ends at the same instant"
-    assert sum(one["endsAt"] in ends for one in sent(server)) >= 2
-    assert all(one["startsAt"] == sent(server)[0]["startsAt"] for one in sent(server))
+        wait_until(lambda: len(repeats()) >= 2, deadline_s=DEADLINE_S, what="a repeat")
+        now = resolved + 500.0
+        seen = len(repeats())
+        wait_until(lambda: len(repeats()) > seen, deadline_s=DEADLINE_S, what="repeats as long as was said")
+        now = resolved + 501.0
+        sender.publish(other.key, (other,))
+        wait_until(lambda: of("other"), deadline_s=DEADLINE_S, what="the other alert")
+        seen = len(of("shop"))
+        wait_until(lambda: len(of("other")) >= 4, deadline_s=DEADLINE_S, what="the other's resends")
+        assert len(of("shop")) == seen, "it is forgotten"
+    assert all(one["startsAt"] == of("shop")[0]["startsAt"] for one in of("shop"))
 
 
 def test_a_redirect_is_not_followed_and_said(server: ScriptedServer) -> None:
@@ -199,18 +215,18 @@ def test_a_redirect_is_not_followed_and_said(server: ScriptedServer) -> None:
     server.reply = say(http("", status=302, headers={"Location": "http://elsewhere.example/"}))
     with sending(server.url, failures=failures) as sender:
         sender.publish(KEY, (held(),))
-        wait_until(lambda: failures, deadline_s=5, what="the failure")
+        wait_until(lambda: failures, deadline_s=DEADLINE_S, what="the failure")
     assert "write the final URL" in str(failures[0])
 
 
 def test_an_answer_that_trickles_is_cut_at_the_deadline(server: ScriptedServer) -> None:
     failures = Failures()
-    server.reply = server.trickle(http(""), 0.05)
+    server.reply = server.trickle(http(""), 1.0)
     began = time.monotonic()
     with sending(server.url, failures=failures, timeout=0.5) as sender:
         sender.publish(KEY, (held(),))
-        wait_until(lambda: failures, deadline_s=5, what="the failure")
-    assert time.monotonic() - began < 2.5
+        wait_until(lambda: failures, deadline_s=DEADLINE_S, what="the failure")
+    assert time.monotonic() - began < ENDLESS_S
     assert "no whole answer" in str(failures[0])
 
 
@@ -219,7 +235,7 @@ def test_a_user_in_the_url_is_sent_and_never_told(server: ScriptedServer) -> Non
     server.reply = say(http("", status=503))
     with sending(f"http://ann:s3cret%21@127.0.0.1:{server.port}/am", failures=failures) as sender:
         sender.publish(KEY, (held(),))
-        wait_until(lambda: failures, deadline_s=5, what="the failure")
+        wait_until(lambda: failures, deadline_s=DEADLINE_S, what="the failure")
     assert server.asked[0].path == "/am/api/v2/alerts"
     assert server.asked[0].headers["authorization"] == "Basic YW5uOnMzY3JldCE="
     assert "s3cret" not in str(failures[0])
@@ -236,5 +252,5 @@ def test_the_proxies_of_the_environment_are_not_asked(server: ScriptedServer, mo
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     with sending(server.url) as sender:
         sender.publish(KEY, (held(),))
-        wait_until(lambda: server.asked, deadline_s=5, what="the alert")
+        wait_until(lambda: server.asked, deadline_s=DEADLINE_S, what="the alert")
     assert datetime.now(UTC).timestamp() < instant(sent(server)[0]["endsAt"])

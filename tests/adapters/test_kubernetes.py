@@ -33,6 +33,8 @@ from tests.realparts.server import wait_until
 
 Start = Callable[..., Kubernetes]
 KINDS = 4  # launches, HTTPRoutes, GRPCRoutes, EndpointSlices
+ENDLESS_S = 30.0
+"""What lasts longer waits for something that hangs for a minute or for ever, however slow the machine is."""
 
 
 @pytest.fixture
@@ -62,8 +64,12 @@ def start(ground: KubeGround, proxy: FaultyProxy) -> Iterator[Start]:
         yield started
 
 
-def until(question: Callable[[], Any], what: str, seconds: float = DEADLINE_S) -> Any:
-    return wait_until(question, deadline_s=seconds, what=what)
+def until(question: Callable[[], Any], what: str) -> Any:
+    return wait_until(question, deadline_s=DEADLINE_S, what=what)
+
+
+def watching() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("watch ")]
 
 
 def lowering(cluster: Kubernetes, ground: KubeGround) -> RoutePatch:
@@ -156,10 +162,13 @@ def test_a_lasting_fault_costs_few_requests_is_named_and_passes(
     cluster = Kubernetes(ground.settings(kubeconfig=proxy.kubeconfig(), longest_wait_s=1.0), told.append)
     try:
         cluster.start()
+        began = time.monotonic()
+        until(
+            lambda: time.monotonic() > began + 2.0 and proxy.count("*", "launches") >= 3, "two seconds, three requests"
+        )
         # waits of 0.2, 0.4, 0.8, 1, 1 ... seconds, each at least half of it; a 410 also costs a list each time
-        end = time.monotonic() + 2.0
-        until(lambda: time.monotonic() > end, "two seconds")
-        assert 3 <= proxy.count("*", "launches") <= 14
+        count = proxy.count("*", "launches")
+        assert count <= 2 * (3 + 2 * (time.monotonic() - began))
         assert "launches" in cluster.problem()
         assert len(told) == 1
         mend()
@@ -220,7 +229,7 @@ def test_a_list_is_read_page_by_page_and_again_when_its_version_expires_in_the_m
 
 
 def test_a_quiet_watch_is_renewed_without_a_list_and_without_a_problem(start: Start, proxy: FaultyProxy) -> None:
-    cluster = start(watch_s=1.0)
+    cluster = start(watch_s=1.0, watch_silence_s=60.0)
     until(lambda: proxy.count("WATCH", "launches") >= 4, "three renewals")
     assert cluster.problem() == ""
     assert proxy.count("GET") == KINDS
@@ -234,7 +243,7 @@ def test_a_server_that_hangs_is_noticed_within_the_time_outs_and_found_again(kub
     kube = kube_factory()
     ground = KubeGround(kube, "default")
     ground.create(launch_document())
-    cluster = Kubernetes(ground.settings(watch_s=1.0, watch_silence_s=1.0, read_timeout_s=1.0))
+    cluster = Kubernetes(ground.settings(watch_s=1.0, watch_silence_s=3.0, read_timeout_s=3.0))
     with running(cluster):
         launch = cluster.read_launch(launch_key(ground))
         kube.pause()
@@ -242,8 +251,8 @@ def test_a_server_that_hangs_is_noticed_within_the_time_outs_and_found_again(kub
             began = time.monotonic()
             with pytest.raises(UnansweredError, match="in time"):
                 cluster.write_status(launch, write_status(Status(epoch=1)))
-            assert time.monotonic() - began < 2.5
-            until(lambda: "in time" in cluster.problem(), "the problem", 5.0)
+            assert time.monotonic() - began < ENDLESS_S
+            until(lambda: "in time" in cluster.problem(), "the problem")
         finally:
             kube.resume()
         until(lambda: cluster.problem() == "", "no problem")
@@ -331,7 +340,7 @@ def test_a_write_that_never_arrived_is_unanswered_too_and_nothing_changed(
         (faulty_proxy.answer(200, b"[]"), UnansweredError),
         (faulty_proxy.cut_after(40), UnansweredError),
         (faulty_proxy.drop_request(), UnansweredError),
-        (faulty_proxy.trickle(50), UnansweredError),
+        (faulty_proxy.trickle(5), UnansweredError),
         (faulty_proxy.answer(302, Location="https://127.0.0.1:1/"), RefusedError),
         (faulty_proxy.answer(400), RefusedError),
         (faulty_proxy.answer(403), RefusedError),
@@ -343,13 +352,13 @@ def test_each_answer_becomes_one_error_at_once_and_after_one_request(
     ground: KubeGround, proxy: FaultyProxy, fault: faulty_proxy.Fault, kind: type[AdapterError]
 ) -> None:
     ground.create(launch_document())
-    cluster = Kubernetes(ground.settings(kubeconfig=proxy.kubeconfig(), read_timeout_s=0.5))
+    cluster = Kubernetes(ground.settings(kubeconfig=proxy.kubeconfig(), read_timeout_s=3.0))
     mend = proxy.when("*", "launches", fault)
     began = time.monotonic()
     with pytest.raises(kind, match=r"Launch .*/shop") as raised:
         cluster.read_launch(launch_key(ground))
     assert type(raised.value).__module__.startswith("controller.")
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < ENDLESS_S
     assert proxy.count() == 1
     mend()
     assert cluster.read_launch(launch_key(ground)).key == launch_key(ground)
@@ -455,13 +464,14 @@ def test_in_a_pod_the_service_account_is_used(
 def test_it_stops_at_once_while_a_list_hangs_and_while_watches_are_quiet(start: Start, proxy: FaultyProxy) -> None:
     released = threading.Event()
     proxy.when("GET", "httproutes", faulty_proxy.hold(released))
-    cluster = start(synced=False)
+    # None of its own time-outs may end what it waits for.
+    cluster = start(synced=False, read_timeout_s=600.0, list_timeout_s=600.0, watch_s=600.0, watch_silence_s=600.0)
     until(lambda: proxy.count("GET", "httproutes") == 1, "the list that hangs")
     until(lambda: proxy.count("WATCH", "launches") == 1, "a watch")
     began = time.monotonic()
     cluster.stop()
-    assert time.monotonic() - began < 1.0
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("watch ")]
+    assert time.monotonic() - began < ENDLESS_S
+    until(lambda: not watching(), "the threads to end")
     assert cluster.problem() == ""
     released.set()
 
@@ -484,9 +494,10 @@ def test_it_stops_while_it_waits_for_the_next_attempt_and_without_having_been_st
     start: Start, ground: KubeGround, proxy: FaultyProxy
 ) -> None:
     proxy.when("*", "", faulty_proxy.answer(500))
-    cluster = start(synced=False, shortest_wait_s=30.0)
+    cluster = start(synced=False, shortest_wait_s=600.0, longest_wait_s=600.0)
     until(lambda: cluster.problem().count("watch of") == KINDS, "all to fail")
     began = time.monotonic()
     cluster.stop()
     Kubernetes(ground.settings()).stop()
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < ENDLESS_S
+    until(lambda: not watching(), "the threads to end")

@@ -31,6 +31,8 @@ from tests.realparts.prometheus import config, promtool
 from tests.realparts.server import free_port
 
 SECRET = "tell-nobody-0451"
+ENDLESS_S = 20.0
+"""What lasts longer waits for an answer that never ends, however slow the machine is."""
 VERSIONS = [pytest.param(version, marks=pytest.mark.real) for version in ("2", "3")]
 T0 = 1_700_000_000
 STORED = f"""\
@@ -56,7 +58,9 @@ def connect() -> Iterator[Callable[..., Prometheus]]:
     opened: list[Prometheus] = []
 
     def open_one(url: str, clock: Callable[[], float] = time.time, **settings: Any) -> Prometheus:
-        opened.append(Prometheus(PrometheusSettings(url=url, **settings), clock=clock))
+        # a busy machine is no fault; a test of time-outs sets its own
+        patient = {"timeout": 30.0, "read_timeout": 30.0, "connect_timeout": 30.0}
+        opened.append(Prometheus(PrometheusSettings(url=url, **{**patient, **settings}), clock=clock))
         return opened[-1]
 
     yield open_one
@@ -65,7 +69,7 @@ def connect() -> Iterator[Callable[..., Prometheus]]:
 
 
 def ask(
-    prometheus: Prometheus, expression: str = "up", seconds: float = 5.0, **span: float
+    prometheus: Prometheus, expression: str = "up", seconds: float = 30.0, **span: float
 ) -> dict[str, dict[int, float]]:
     """The answer, by the text of its labels."""
     start, end, step = span.get("start", T0), span.get("end", T0 + 2), span.get("step", 1)
@@ -246,7 +250,7 @@ def test_infos_are_no_warnings(server: ScriptedServer, connect: Callable[..., Pr
 
 def test_histogram_samples_are_marked(server: ScriptedServer, connect: Callable[..., Prometheus]) -> None:
     server.reply = say(http(matrix([{"metric": {}, "histograms": [[T0, {"count": "3", "sum": "1", "buckets": []}]]}])))
-    (found,) = connect(server.url).query_range("h", T0, T0, 1, time.monotonic() + 5).series
+    (found,) = connect(server.url).query_range("h", T0, T0, 1, time.monotonic() + 30).series
     assert found.histogram
     assert found.values == {}
 
@@ -279,7 +283,7 @@ def test_clocks_may_differ_by_five_seconds(
 def test_one_byte_at_a_time_is_cut_at_the_deadline(
     where: str, server: ScriptedServer, connect: Callable[..., Prometheus]
 ) -> None:
-    answer = http(matrix([ONE]) + " " * 1000)
+    answer = http(matrix([ONE]) + " " * 10_000)
     head = answer.index(b"\r\n\r\n") + 4
     if where == "headers":
         server.reply = server.trickle(answer, 0.05)
@@ -299,8 +303,8 @@ def test_one_byte_at_a_time_is_cut_at_the_deadline(
         server.reply = chunked
     started = time.monotonic()
     with pytest.raises(UnansweredError, match="did not answer within"):
-        ask(connect(server.url), seconds=0.6)
-    assert time.monotonic() - started < 1.5
+        ask(connect(server.url), seconds=1.0)
+    assert time.monotonic() - started < ENDLESS_S
 
 
 @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"])
@@ -310,8 +314,8 @@ def test_silence_is_cut_at_the_read_timeout(
     server.reply = server.silence(said)
     started = time.monotonic()
     with pytest.raises(UnansweredError, match="did not answer within"):
-        ask(connect(server.url, read_timeout=0.2), seconds=0.35)
-    assert time.monotonic() - started < 1.5
+        ask(connect(server.url, read_timeout=0.3), seconds=120)
+    assert time.monotonic() - started < ENDLESS_S
 
 
 def test_silence_after_a_slow_start_is_cut_at_the_deadline(
@@ -324,8 +328,8 @@ def test_silence_after_a_slow_start_is_cut_at_the_deadline(
     server.reply = reply
     started = time.monotonic()
     with pytest.raises(UnansweredError, match="did not answer within"):
-        ask(connect(server.url), seconds=1.0)
-    assert time.monotonic() - started < 1.7
+        ask(connect(server.url), seconds=1.5)
+    assert time.monotonic() - started < ENDLESS_S
 
 
 def test_nothing_is_sent_when_the_time_is_over(server: ScriptedServer, connect: Callable[..., Prometheus]) -> None:
@@ -336,7 +340,7 @@ def test_nothing_is_sent_when_the_time_is_over(server: ScriptedServer, connect: 
 
 def test_a_refused_connection_is_told(connect: Callable[..., Prometheus]) -> None:
     with pytest.raises(UnansweredError, match="refuses the connection"):
-        ask(connect(f"http://127.0.0.1:{free_port()}"), seconds=1)
+        ask(connect(f"http://127.0.0.1:{free_port()}"))
 
 
 def test_an_unknown_host_is_told(connect: Callable[..., Prometheus]) -> None:
@@ -431,12 +435,12 @@ def test_a_query_is_a_form_with_its_parameters_and_headers(
     prometheus = connect(
         f"{server.url}/prometheus/", headers={"X-Scope-OrgID": "team-a"}, params={"partial_response": "true"}
     )
-    ask(prometheus, long, start=T0 + 0.25, end=T0 + 1.25, step=0.5)
+    ask(prometheus, long, seconds=25, start=T0 + 0.25, end=T0 + 1.25, step=0.5)
     (asked,) = server.asked
     assert (asked.method, asked.path) == ("POST", "/prometheus/api/v1/query_range")
     assert asked.headers["x-scope-orgid"] == "team-a"
     form = asked.form
-    assert 4 < float(form.pop("timeout")) <= 5
+    assert 0 < float(form.pop("timeout")) <= 25, "what is left of the call's time, not what the settings allow"
     assert form == {
         "query": long,
         "start": f"{T0}.250",
@@ -520,7 +524,7 @@ def test_a_proxy_of_the_settings_is_used_and_keeps_the_deadline(connect: Callabl
         assert proxy.asked[0].path == "http://prometheus.example:9090/api/v1/query_range"
         proxy.reply = proxy.trickle(http(matrix([])), 0.05)
         with pytest.raises(UnansweredError, match="did not answer within"):
-            ask(prometheus, seconds=0.4)
+            ask(prometheus, seconds=1.5)
 
 
 @pytest.fixture(scope="module")
@@ -549,13 +553,13 @@ def test_mutual_tls_with_a_private_authority(
     ask(connect(secure.url, ca_file=ca, cert_file=cert, key_file=key))
     secure.reply = secure.trickle(http(matrix([])), 0.05)
     with pytest.raises(UnansweredError, match="did not answer within"):
-        ask(connect(secure.url, ca_file=ca, cert_file=cert, key_file=key), seconds=0.5)
+        ask(connect(secure.url, ca_file=ca, cert_file=cert, key_file=key), seconds=2)
     with pytest.raises(UnansweredError, match="Prometheus at 127"):
-        ask(connect(secure.url, ca_file=ca), seconds=1)  # no client certificate
+        ask(connect(secure.url, ca_file=ca))  # no client certificate
     with pytest.raises(UnansweredError, match=r"TLS: .*self.signed certificate|TLS: .*local issuer"):
-        ask(connect(secure.url, cert_file=cert, key_file=key), seconds=1)
+        ask(connect(secure.url, cert_file=cert, key_file=key))
     with pytest.raises(UnansweredError, match="ca_file, cert_file or key_file cannot be read"):
-        ask(connect(secure.url, ca_file=str(tmp_path / "none.pem")), seconds=1)
+        ask(connect(secure.url, ca_file=str(tmp_path / "none.pem")))
     assert len(secure.asked) == 2
 
 

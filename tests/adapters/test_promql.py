@@ -3,7 +3,7 @@ from collections.abc import Iterable
 
 import promql_parser
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.adapters.promql import (
@@ -135,6 +135,7 @@ def test_the_operator_names_the_labels_and_may_turn_confinement_off() -> None:
     assert str(bad) == "x"
 
 
+@settings(deadline=None)
 @given(st.text(), st.text())
 def test_no_name_gets_out_of_its_confinement(namespace: str, revision: str) -> None:
     found = ratio('sum(x{a="{{revision}}", b=~"{{revision}}.*"}) by (c)', namespace=namespace, revision=revision).parts[
@@ -220,6 +221,7 @@ def test_what_is_asked_at_once_can_be_told_apart_and_asks_once_who_was_born() ->
     assert text.count("max_over_time(up[5m] offset 10s)") == 1
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(), min_size=1))
 def test_one_of_matches_its_values_and_is_the_same_in_any_order(values: list[str]) -> None:
     assert one_of("a", values) == one_of("a", reversed(values))

@@ -65,7 +65,7 @@ def test_an_identity_may_do_what_it_was_granted_and_nothing_else(kube: KubeApise
         return True
 
     # rights reach the authorizer through a watch, a moment later
-    wait_until(may_list, deadline_s=5, what="the grant to hold")
+    wait_until(may_list, deadline_s=60, what="the grant to hold")
     with pytest.raises(ApiError) as refused:
         kube.apply([ROUTE], namespace=namespace, identity="person")
     assert refused.value.code == 403
@@ -85,7 +85,7 @@ def test_kubectl_and_the_official_client_get_in_by_kubeconfig(kube: KubeApiserve
         "-o",
         "name",
     ]
-    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     assert said.stdout.strip() == f"namespace/{namespace}"
 
 
@@ -99,7 +99,7 @@ def test_an_api_server_keeps_its_data_over_kill_9_and_goes_silent_when_paused(ku
     assert kube.call("GET", f"/api/v1/namespaces/{name}")["metadata"]["name"] == name
     with kube.paused(), pytest.raises(requests.Timeout):
         requests.get(f"{kube.url}/livez", verify=str(kube.ca_file), timeout=0.5)
-    wait_until(kube.is_ready, deadline_s=20, what="the API server to go on")
+    wait_until(kube.is_ready, deadline_s=60, what="the API server to go on")
 
 
 @pytest.mark.parametrize("version", ["2", "3"])
@@ -131,13 +131,15 @@ def test_prometheus_serves_below_a_path(prometheus_factory: PrometheusFactory) -
 def test_promtool_checks_rules(tmp_path: Path) -> None:
     rules = tmp_path / "rules.yaml"
     rules.write_text("groups: [{name: a, rules: [{record: 'a:b', expr: 'sum(up)'}]}]")
-    said = subprocess.run([promtool(), "check", "rules", rules], capture_output=True, text=True, check=True, timeout=30)
+    said = subprocess.run(
+        [promtool(), "check", "rules", rules], capture_output=True, text=True, check=True, timeout=120
+    )
     assert "SUCCESS: 1 rules found" in said.stdout
 
 
 def test_an_alertmanager_holds_what_it_receives(alertmanager: Alertmanager) -> None:
     alert = {"labels": {"alertname": "LaunchHeld", "launch": "learner"}}
-    requests.post(f"{alertmanager.url}/api/v2/alerts", json=[alert], timeout=5).raise_for_status()
+    requests.post(f"{alertmanager.url}/api/v2/alerts", json=[alert], timeout=60).raise_for_status()
     (held,) = alertmanager.wait_for(launch="learner")
     assert held["labels"] == alert["labels"]
     assert alertmanager.alerts(launch="another") == []
@@ -173,7 +175,7 @@ def test_envoy_splits_traffic_by_weight_and_counts_it(tmp_path: Path) -> None:
         }
     }
     with upstream, Envoy(tmp_path / "envoy", bootstrap) as envoy:
-        assert requests.get(f"http://127.0.0.1:{port}/", timeout=5).text == "hello"
+        assert requests.get(f"http://127.0.0.1:{port}/", timeout=60).text == "hello"
         assert 'envoy_cluster_upstream_rq{envoy_response_code="200",envoy_cluster_name="learner"} 1' in envoy.stats()
 
 
@@ -198,7 +200,7 @@ def test_servers_end_with_a_process_that_is_killed(tmp_path: Path) -> None:
         pid = int(parent.stdout.readline())
         os.kill(pid, 0)
         parent.kill()
-    wait_until(lambda: not _alive(pid), deadline_s=10, what="the orphan to be ended")
+    wait_until(lambda: not _alive(pid), deadline_s=60, what="the orphan to be ended")
 
 
 def test_a_missing_part_is_told_with_what_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

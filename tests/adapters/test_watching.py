@@ -88,7 +88,7 @@ class ScriptedFeed:
 
     def _tell(self) -> Iterator[tuple[str, Document]]:
         yield from self.events
-        self.released.wait(10)
+        self.released.wait(60)
 
 
 def document(name: str, version: str, content: object) -> dict[str, Any]:
@@ -108,15 +108,15 @@ def test_an_object_that_cannot_be_read_is_named_and_hides_no_other_until_it_is_m
     followed = Followed("things", feed, cache, lambda one: str(one["metadata"]["name"]), read)
     followed.start()
     try:
-        wait_until(lambda: cache.get("new"), deadline_s=5, what="the events")
+        wait_until(lambda: cache.get("new"), deadline_s=60, what="the events")
         assert cache.get("good") == ("1", "X")
         assert cache.get("odd") == ("11", "Y")
         assert "odder cannot be read" in followed.problem()
         feed.events = [("DELETED", document("odder", "13", 5)), ("ADDED", document("last", "14", "z"))]
         feed.released.set()
-        wait_until(lambda: cache.get("last"), deadline_s=5, what="the events")
+        wait_until(lambda: cache.get("last"), deadline_s=60, what="the events")
         assert followed.problem() == ""
     finally:
         followed.stop()
         feed.released.set()
-        followed.join(5)
+        followed.join(60)

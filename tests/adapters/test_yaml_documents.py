@@ -92,6 +92,7 @@ def test_aliases_of_aliases_do_not_fill_the_memory() -> None:
         read_documents("\n".join(lines))
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_is_read_or_refused_with_a_place(text: str) -> None:
     place = (1, 1)

@@ -17,7 +17,7 @@ PARTS: dict[str, Callable[[int], Iterator[Figure]]] = {
     "reaction-50-10s": lambda runs: reaction.many_launches(50, "10s"),
     "reaction-200-10s": lambda runs: reaction.many_launches(200, "10s"),
     "recorded": lambda runs: reaction.recorded(max(1, runs // 10)),
-    "rollback": lambda runs: reaction.rollback_by_hand(max(1, runs // 6)),
+    "rollback": lambda runs: reaction.said_by_hand(max(1, runs // 6)),
     "fleet-1": lambda runs: fleet.fleet(1),
     "fleet-200": lambda runs: fleet.fleet(200),
     "fleet-1000": lambda runs: fleet.fleet(1000),

@@ -141,23 +141,28 @@ def recorded(runs: int) -> Iterator[Figure]:
         yield Figure("reaction, 1 launch, recorded normal form, all defaults", "s", seconds, "printed")
 
 
-def rollback_by_hand(runs: int) -> Iterator[Figure]:
-    """From the annotation to weight 0, with Prometheus stopped in mid-air, at the default tick."""
+def said_by_hand(runs: int) -> Iterator[Figure]:
+    """From the annotation to weight 0, and to the state Held, with Prometheus frozen, at the default tick."""
     with _on_stage() as on:
-        seconds = []
+        seconds, holds = [], []
         for _ in range(runs):
-            name = f"shop-{secrets.token_hex(3)}"
-            on.create(name, steps=STEPS, below=LIMIT)
+            name, held = (f"shop-{secrets.token_hex(3)}" for _ in range(2))
+            on.create(name, held, steps=STEPS, below=LIMIT)
             daemon = Daemon(on.folder, on.arguments(tick="10s"))
             daemon.start()
-            on.observer.wait_for_weight(name, 300, seconds=RAISED_WITHIN_S)
+            for one in (name, held):
+                on.observer.wait_for_weight(one, 300, seconds=RAISED_WITHIN_S)
             since = len(on.observer.history)
             with on.prometheus.paused():
                 time.sleep(1 + 10 * random.random())
                 asked = time.time()
                 on.annotate(name, rollback="bench")
-                seen = on.observer.wait_for_weight(name, 0, seconds=30, since=since)
+                seen = on.observer.wait_for_weight(name, 0, seconds=LOWERED_WITHIN_S, since=since)
                 seconds.append(seen.at - asked)
+                asked = time.time()
+                on.annotate(held, hold="bench")
+                holds.append(on.observer.wait_for_state(held, "Held", seconds=LOWERED_WITHIN_S).at - asked)
             daemon.kill9()
-            _clear(on, [name])
+            _clear(on, [name, held])
         yield Figure("reaction to a rollback annotation, Prometheus hanging, tick 10s", "s", seconds, "<= 1")
+        yield Figure("reaction to a hold annotation, Prometheus hanging, tick 10s", "s", holds, "<= 1")

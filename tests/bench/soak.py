@@ -28,7 +28,9 @@ STAYING = ("first", "second", "third")
 RAMPED = "ramped"
 CALM_S = 15.0
 """How long nothing is done to anybody before the first sample and before the last one."""
-SETTLED_S = 60.0
+QUIET_S = 8.0
+"""Shorter than between two renewals of the watches."""
+SETTLED_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,19 @@ class _Meter:
         )
         self._at, self._lines, self._requests = now, lines, requests
         return sample
+
+    def wait_quiet(self) -> None:
+        """Until nothing was logged and asked for a while. Raises TimeoutError where that never comes."""
+        before, since = (-1, -1), 0.0
+
+        def quiet() -> bool:
+            nonlocal before, since
+            now = self._logged(), len(self._proxy.exchanges)
+            if now != before:
+                before, since = now, time.monotonic()
+            return time.monotonic() - since > QUIET_S
+
+        wait_until(quiet, deadline_s=4 * SETTLED_S, what=f"{QUIET_S:g} quiet seconds: {self._daemon.tail()}")
 
 
 class _BadDay(threading.Thread):
@@ -171,6 +186,7 @@ def soak(kube: KubeApiserver, folder: Path, seconds: float, seed: int, *, every_
                 deadline_s=2 * SETTLED_S,
                 what=f"{name} at {weight / 10:g}%: {on.status(name).get('message')}",
             )
+        meter.wait_quiet()  # what the last harm left to mend is mended soon on one machine, late on another
         _pass(CALM_S)
         meter.sample("")  # what came before the calm is not of it
         _pass(CALM_S)

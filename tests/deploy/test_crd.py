@@ -189,7 +189,7 @@ def _table(kube: KubeApiserver, path: str) -> Any:
             "Accept": "application/json;as=Table;v=v1;g=meta.k8s.io",
         },
         verify=str(kube.ca_file),
-        timeout=10,
+        timeout=60,
     )
     return answer.json()
 

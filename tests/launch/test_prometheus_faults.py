@@ -11,10 +11,11 @@ from tests.launch.front import FAULTS, Front
 from tests.launch.stage import ROUTE_KINDS, Ground, Stage, stage
 from tests.realparts.kube import KubeApiserver
 
-STEPS = ({"weight": 20, "for": "5s"}, {"weight": 100})
-NAMED_WITHIN_S = 45.0
+STEPS = ({"weight": 20, "for": "10s"}, {"weight": 100})
+STAYS = ({"weight": 20, "for": "1h"}, {"weight": 100})
+NAMED_WITHIN_S = 180.0
 """A reason for waiting is stored at most every 30 s."""
-OUT_OF_ORDER_S = 12.0
+OUT_OF_ORDER_S = 17.0
 """For how long at least, which is past the end of the step."""
 WORDS: dict[str, str | tuple[str, ...]] = {
     "refused": "refuses the connection",
@@ -56,10 +57,11 @@ def _suffer(kube: KubeApiserver, ground: Ground, folder: Path, fault: str) -> li
     """Two launches of one daemon under one fault; which invariants they broke. Raises for what was not as it should."""
     names = ("goes-on", "given-up")
     with stage(kube, folder, ground=ground) as on, Front(on.prometheus.url) as front:
-        on.create(*names, steps=STEPS)
+        on.create("goes-on", steps=STEPS)
+        on.create("given-up", steps=STAYS)
         on.daemon(prometheus=front.url)
-        for name in names:
-            on.observer.wait_for_weight(name, 200, seconds=90)
+        for name in reversed(names):
+            on.observer.wait_for_weight(name, 200, seconds=180)
         front.fault = fault
         began, since = time.monotonic(), len(on.observer.history)
         on.observer.wait(
@@ -72,12 +74,13 @@ def _suffer(kube: KubeApiserver, ground: Ground, folder: Path, fault: str) -> li
             seconds=max(0.1, began + OUT_OF_ORDER_S - time.monotonic()),
             what="a route was changed during the fault",
         )
-        asked, since = time.time(), len(on.observer.history)
+        since = len(on.observer.history)
         on.annotate("given-up", rollback="nothing can be seen")
-        acted = on.observer.wait_for_weight("given-up", 0, seconds=30, since=since).at - asked
-        assert acted <= 1.0, f"a rollback by hand took {acted:.2f} s"
+        # The fault lasts: who needs an answer for this waits in vain.
+        on.observer.wait_for_weight("given-up", 0, seconds=60, since=since)
+        assert on.observer.weights("goes-on") == [0, 200]
         front.fault = ""
-        on.observer.wait_for_state("goes-on", "Succeeded", seconds=60)
+        on.observer.wait_for_state("goes-on", "Succeeded", seconds=180)
         assert on.observer.weights("goes-on") == [0, 200, 1000]
         assert on.observer.weights("given-up") == [0, 200, 0]
         history = on.observer.versions()

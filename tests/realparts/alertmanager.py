@@ -45,11 +45,11 @@ class Alertmanager(Server):
     def alerts(self, **labels: str) -> list[dict[str, Any]]:
         """The alerts that it holds, the resolved ones left out, with all of these labels."""
         parameters = [("filter", f'{name}="{value}"') for name, value in labels.items()]
-        answer = self._session.get(f"{self.url}/api/v2/alerts", params=parameters, timeout=5)
+        answer = self._session.get(f"{self.url}/api/v2/alerts", params=parameters, timeout=60)
         answer.raise_for_status()
         alerts: list[dict[str, Any]] = answer.json()
         return alerts
 
-    def wait_for(self, *, deadline_s: float = 20.0, **labels: str) -> list[dict[str, Any]]:
+    def wait_for(self, *, deadline_s: float = 60.0, **labels: str) -> list[dict[str, Any]]:
         """Ask until there is an alert with these labels, and return them all. Raises TimeoutError."""
         return wait_until(lambda: self.alerts(**labels), deadline_s=deadline_s, what=f"an alert with {labels}")

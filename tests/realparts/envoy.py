@@ -63,6 +63,6 @@ class Envoy(Server):
 
     def stats(self) -> str:
         """Its own metrics as Prometheus would scrape them."""
-        answer = self._session.get(f"{self.url}/stats/prometheus", timeout=5)
+        answer = self._session.get(f"{self.url}/stats/prometheus", timeout=60)
         answer.raise_for_status()
         return answer.text

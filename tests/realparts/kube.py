@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kubernetes.client import ApiClient
 
 _APPLY = {"fieldManager": "tests", "force": "true"}
-_CALL_TIMEOUT_S = 10.0
+_CALL_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class KubeApiserver(Server):
     """
 
     name = "kube-apiserver"
-    ready_within_s = 90.0
+    ready_within_s = 180.0
 
     def __init__(
         self,
@@ -295,7 +295,7 @@ class KubeApiserver(Server):
             self.apply(documents)
             for document in documents:
                 name = document["metadata"]["name"]
-                wait_until(functools.partial(self._is_served, name), deadline_s=20, what=f"CRD {name} to be served")
+                wait_until(functools.partial(self._is_served, name), deadline_s=60, what=f"CRD {name} to be served")
 
     def grant(self, identity: str, rules: Sequence[Mapping[str, Any]], *, namespace: str = "") -> None:
         """Give an identity a role with these rules, in one namespace or, without one, in the whole cluster."""

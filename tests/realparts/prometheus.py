@@ -10,7 +10,7 @@ import requests
 from tests.realparts.parts import PartMissing, find
 from tests.realparts.server import Server, http, wait_until
 
-_ASK_TIMEOUT_S = 10.0
+_ASK_TIMEOUT_S = 60.0
 
 
 def promtool() -> Path:
@@ -153,7 +153,7 @@ class Prometheus(Server):
             raise ValueError(f"{expression}: {len(vector)} series, one was expected")
         return float(vector[0]["value"][1]) if vector else None
 
-    def wait_for(self, expression: str, *, deadline_s: float = 20.0) -> list[dict[str, Any]]:
+    def wait_for(self, expression: str, *, deadline_s: float = 60.0) -> list[dict[str, Any]]:
         """Ask until the vector is not empty, and return it. Raises TimeoutError."""
         return wait_until(
             lambda: self.query(expression), deadline_s=deadline_s, what=f"Prometheus to answer {expression}"

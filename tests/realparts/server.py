@@ -54,7 +54,7 @@ class Server(abc.ABC):
     """
 
     name: str = "server"
-    ready_within_s: float = 30.0
+    ready_within_s: float = 120.0
     stops_within_s: float = 10.0
 
     def __init__(self, folder: Path, *, port: int | None = None) -> None:

@@ -22,7 +22,7 @@ def promtool() -> Path:
 
 def run_promtool(promtool: Path, *arguments: str | Path) -> tuple[bool, str]:
     done = subprocess.run(
-        [str(promtool), *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False
+        [str(promtool), *map(str, arguments)], capture_output=True, text=True, timeout=300, check=False
     )
     return done.returncode == 0, done.stdout + done.stderr
 

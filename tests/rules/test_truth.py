@@ -93,7 +93,7 @@ def cast_from(zero: float) -> Cast:
     """Everything that happens, from the second at which traffic begins (Unix time)."""
     end = zero + TRAFFIC_S
     traffic = (zero, end)
-    asleep = zero - 20  # processes that Prometheus meets before their first event
+    asleep = zero - 25  # processes that Prometheus meets before their first event
     pods: dict[str, tuple[str, ScriptedPod, float]] = {}
 
     def add(service: str, pod: ScriptedPod, found: float = 0.0) -> None:
@@ -189,7 +189,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
             )
         with prometheis["2"], prometheis["3"]:
             # Discovery hands on what it found within 5 s, and each target has its own moment in the second after.
-            zero = math.floor(time.time()) + 10.0
+            zero = math.floor(time.time()) + 15.0
             cast = cast_from(zero)
             exporter.pods.update(cast.pods)
             _discover(cast, exporter, targets)
@@ -209,7 +209,7 @@ def _discover(cast: Cast, exporter: Exporter, targets: Path) -> None:
 
 
 def _wait(until: float) -> None:
-    wait_until(lambda: time.time() >= until, deadline_s=max(0.0, until - time.time()) + 5, what="the script to go on")
+    wait_until(lambda: time.time() >= until, deadline_s=max(0.0, until - time.time()) + 60, what="the script to go on")
 
 
 def _ask(version: str, prometheus: Prometheus, begin: float, end: float) -> Recorded:
