@@ -51,6 +51,9 @@ MOST_PARTS = 50
 MOST_NAMED = 250
 """More different values than this of one label, and the fleet is asked without naming them."""
 
+_PARTS = {"value": 1, "incidents": 3}
+"""Expressions that a question is made of, where they are not two."""
+
 SPLITS_PER_GATHER = 48
 """Requests that one gather may spend on finding the expression that spoils a joined one."""
 REFUSED_AGAIN_S = 10.0
@@ -281,11 +284,16 @@ class Gatherer:
         parts: list[Part] = []
         # Of each want: the number and the key under which the rows of its parts will be.
         addresses: dict[int, list[tuple[str, str]]] = {place: [] for place in range(len(request.wants))}
+        ready: dict[str, int] = {}  # what stands in several families (the proof of life) is asked once
         for places in families.values():
             for part in joined([q for place in places if (q := request.wants[place].question) is not None]):
+                number = ready.get(part.source, len(parts)) if isinstance(part.source, str) else len(parts)
                 for place, key in zip(places, part.keys, strict=True):
-                    addresses[place].append((str(len(parts)), key))
-                parts.append(part)
+                    addresses[place].append((str(number), key))
+                if number == len(parts):
+                    parts.append(part)
+                    if isinstance(part.source, str):
+                        ready[part.source] = number
         rows: dict[tuple[str, str], list[AnsweredSeries]] = {}
         for found in self._query(promql.request(parts, request.step // 1000), request, budget).series:
             label = found.labels.get
@@ -331,7 +339,7 @@ def _batches(wants: list[_Want]) -> list[list[_Want]]:
     for family in families.values():
         for start in range(0, len(family), MOST_JOINED):
             some = family[start : start + MOST_JOINED]
-            size = 1 if some[0].subject.series.kind == "value" else 2
+            size = _PARTS.get(some[0].subject.series.kind, 2)
             if parts + size > MOST_PARTS or len(batches[-1]) + len(some) > MOST_JOINED + MOST_PARTS:
                 batches.append([])
                 parts = 0
@@ -424,7 +432,7 @@ def _edge_key(edge: float) -> str:
 
 
 def _outcome(series: Series, parts: Sequence[Sequence[AnsweredSeries]]) -> Outcome:
-    """Instants of the one or two parts of an own metric, each of which should be one series."""
+    """Instants of the parts of an own metric or of incidents, each of which should be one series."""
     whole: list[AnsweredSeries | None] = []
     several: set[int] = set()
     for found in parts:
@@ -439,6 +447,8 @@ def _outcome(series: Series, parts: Sequence[Sequence[AnsweredSeries]]) -> Outco
             several |= values.keys() & one.values.keys()
             values.update(one.values)
         whole.append(AnsweredSeries({}, values))
+    if series.kind == "incidents":
+        return _incidents(*whole)
     outcome = _values(whole[0]) if series.kind == "value" else _pairs(series, whole[0], whole[1])
     if several and not isinstance(outcome, AdapterError):
         for instant in several:
@@ -450,6 +460,13 @@ def _values(found: AnsweredSeries | None) -> Outcome:
     if found is None:
         return {}
     return {t: (1.0, x) if -inf < x < inf else f"gives {_shown(x)}" for t, x in found.values.items()}
+
+
+def _incidents(begun: AnsweredSeries | None, firing: AnsweredSeries | None, alive: AnsweredSeries | None) -> Outcome:
+    """Zero is what nobody counted while Prometheus was at work; while it was not, nothing is known."""
+    begun_at: Mapping[int, float] = begun.values if begun else {}
+    firing_at: Mapping[int, float] = firing.values if firing else {}
+    return {t: (firing_at.get(t, 0.0), begun_at.get(t, 0.0)) for t in (alive.values if alive else {})}
 
 
 def _pairs(series: Series, bad: AnsweredSeries | None, total: AnsweredSeries | None) -> Outcome:

@@ -12,11 +12,12 @@ from controller.core import weights
 from controller.core.evidence import Fold, decode
 from controller.core.observation import IntentFate, Observation, TargetView
 from controller.core.plan import InvalidPlanError, Plan, Target, parse
+from controller.core.questions import preflight_of, waits_to_return
 from controller.core.series import RecordedForm
 from controller.core.spec import API_VERSION, KIND
 from controller.core.status import State, Status, UnreadableStatusError
 from controller.core.world import Launch, LaunchKey, Route, RouteKey
-from controller.ports import Cluster
+from controller.ports import Alerting, Cluster
 
 
 @dataclass(slots=True)
@@ -48,6 +49,9 @@ class Memory:
     not_before: float = -1e9
     lower_not_before: float = -1e9
     recording: bool = False
+    gate_judged_at: float | None = None
+    unwritable: Mapping[str, str] = field(default_factory=dict)
+    tried_at: float = -1e9
     busy: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -67,8 +71,16 @@ class Claim:
 class Observer:
     """Looks at launches, from the cluster's cache. ``route_settle`` is seconds."""
 
-    def __init__(self, cluster: Cluster, clock: Clock, recorded: RecordedForm, route_settle: float) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        clock: Clock,
+        recorded: RecordedForm,
+        route_settle: float,
+        alerting: Alerting | None = None,
+    ) -> None:
         self._cluster = cluster
+        self._alerting = alerting
         self._clock = clock
         self._recorded = recorded
         self._route_settle = route_settle
@@ -151,7 +163,17 @@ class Observer:
             claimed_by=self._claimed_by(launch, targets, claims),
             route_settle=self._route_settle,
             watched=self._clock.steady() - memory.since,
+            deleting=launch.deleting,
+            guarded=launch.finalized,
+            alerting=self._alerting_problem(launch.plan, status, now),
+            gate_judged_at=memory.gate_judged_at,
         )
+
+    def _alerting_problem(self, plan: Plan | InvalidPlanError, status: Status, now: float) -> str:
+        """Why alerts would not arrive, asked only while a preflight wants to know."""
+        if self._alerting is None or not self._alerting.configured or preflight_of(plan, status, now) is None:
+            return ""
+        return self._alerting.problem()
 
     def view(self, launch: Launch, target: Target, memory: Memory, route: Route | None = None) -> TargetView:
         """One target as the cluster shows it; ``route`` where it was just read, else from the cache."""
@@ -179,7 +201,23 @@ class Observer:
             accepted=accepted,
             canary_ready=self._cluster.ready_endpoints(launch.key.namespace, target.canary),
             stable_ready=self._cluster.ready_endpoints(launch.key.namespace, target.stable),
+            template=self._template(launch, target),
+            versions=self._versions(launch, target),
+            unwritable=memory.unwritable.get(target.name, ""),
         )
+
+    def _template(self, launch: Launch, target: Target) -> str:
+        if not target.workload:
+            return ""
+        return self._cluster.template(launch.key.namespace, target.workload_kind, target.workload) or ""
+
+    def _versions(self, launch: Launch, target: Target) -> Mapping[str, int] | None:
+        """What the stable Service's pods run; read only where the launch waits to give the traffic back."""
+        if not isinstance(launch.plan, Plan) or not isinstance(launch.status, Status):
+            return None
+        if not waits_to_return(launch.plan, launch.status):
+            return None
+        return self._cluster.pod_versions(launch.key.namespace, target.stable, launch.plan.spec.version_label)
 
     def _folds(self, status: Status, memory: Memory) -> Mapping[str, Fold]:
         """The newest folds: those in memory where they follow from what status holds, else status' own."""

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 
 from controller.core.decide import Decision
-from controller.core.observation import TargetView
+from controller.core.observation import Observation, TargetView
 from controller.core.series import Reading, Subject
 from controller.core.status import Status
 from controller.core.world import Launch, LaunchKey, Route, RouteKey, RoutePatch
@@ -52,8 +52,21 @@ class Cluster(Protocol):
     def ready_endpoints(self, namespace: str, service: str) -> int | None:
         """How many endpoints of a Service are ready; None: not known."""
 
+    def template(self, namespace: str, kind: str, name: str) -> str | None:
+        """What the pods of a workload are made from, as 16 hex digits; None: not known, or there is no such workload.
+
+        ``kind`` is Deployment, StatefulSet or DaemonSet. A kind is followed from the first question on, which is
+        answered by None; when a template that was asked for changes, the launches that name the workload are called.
+        """
+
+    def pod_versions(self, namespace: str, service: str, label: str) -> Mapping[str, int] | None:
+        """How many ready pods behind a Service carry each value of a label ("" where it is missing); None: not known.
+
+        Waits for nothing: the first question begins the reading, and a later one gets what was read by then.
+        """
+
     def subscribe(self, callback: Callable[[LaunchKey], None]) -> None:
-        """Call back when more than the status of a launch has changed."""
+        """Call back when more than the status of a launch has changed, or the template of a workload that it names."""
 
     def read_launch(self, key: LaunchKey) -> Launch:
         """One launch, afresh."""
@@ -67,6 +80,30 @@ class Cluster(Protocol):
     def patch_route(self, patch: RoutePatch, dry_run: bool = False) -> Route:  # noqa: FBT001, FBT002
         """Change exactly these weights and the epoch annotation; returns what was stored."""
 
+    def annotate(self, key: LaunchKey, changes: Mapping[str, str | None]) -> Launch:
+        """Set (or with None remove) annotations of a launch, named without our prefix; all others stay as they are.
+
+        Raises NotFoundError where there is no such launch.
+        """
+
+    def set_finalizer(self, launch: Launch, present: bool) -> Launch:  # noqa: FBT001
+        """Let our finalizer be there, or not, if the launch is still the very version given; others' finalizers stay.
+
+        A launch that is being deleted vanishes with its last finalizer. Taking it from a launch that is gone is no
+        error.
+        """
+
+
+class Alerting(Protocol):
+    """Whether the people who are to be told can be told."""
+
+    @property
+    def configured(self) -> bool:
+        """Whether there is anybody to tell at all."""
+
+    def problem(self) -> str:
+        """Why alerts may not arrive, in words; empty when they do, and where nothing is configured. Waits for nothing."""
+
 
 class Evidence(Protocol):
     """Where readings come from."""
@@ -78,8 +115,8 @@ class Evidence(Protocol):
 class Recorder(Protocol):
     """Who is told of what was decided and done."""
 
-    def decided(self, key: LaunchKey, decision: Decision) -> None:
-        """A decision that changed where a launch stands was stored or tried."""
+    def decided(self, key: LaunchKey, decision: Decision, seen: Observation) -> None:
+        """A decision that changed where a launch stands was stored or tried; ``seen`` is what it was made from."""
 
     def judged(self, key: LaunchKey, decision: Decision, views: tuple[TargetView, ...]) -> None:
         """A launch was evaluated."""

@@ -21,15 +21,15 @@ from controller.core import weights
 from controller.core.decide import Decision, decide
 from controller.core.observation import Observation
 from controller.core.plan import Plan, Target
-from controller.core.questions import questions
+from controller.core.questions import preflight_of, questions
 from controller.core.report import retreated, with_evidence
 from controller.core.series import Reading, RecordedForm, Subject
 from controller.core.signals import Signal
-from controller.core.status import Intent, Status, UnreadableStatusError, write_status
+from controller.core.status import Intent, State, Status, UnreadableStatusError, write_status
 from controller.core.world import Launch, LaunchKey, Route, RouteKey, RoutePatch
 from controller.errors import AdapterError, ConflictError, NotFoundError, RefusedError
 from controller.observe import Claims, Memory, Observer, decode_folds, route_key
-from controller.ports import Background, Cluster, Evidence, Recorder, T
+from controller.ports import Alerting, Background, Cluster, Evidence, Recorder, T
 
 TRIES = 4
 """How often a conflict is read again and decided again within one tick."""
@@ -37,10 +37,14 @@ CHECKPOINT_SECONDS = 300.0
 CHECKPOINT_FROM_HORIZON = 3600.0
 """The evidence of phases longer than this is stored every five minutes besides."""
 CHECKPOINTS_PER_SECOND = 5.0
+"""Also of what a launch waits for, where only the words are others; over the whole fleet."""
 REASON_SECONDS = 30.0
 """A changed reason for waiting is written at most this often per launch."""
 START_REASON_SECONDS = 2.0
-"""Whoever has just created a launch looks at it now."""
+"""Whoever has just created a launch looks at it now; so does who has said something to it so many seconds ago:"""
+LISTENED_SECONDS = 60.0
+DRY_RUN_SECONDS = 60.0
+"""While a preflight is open, a dry run of the raise proves this often that it may be written."""
 LONGEST_BACKOFF = 60.0
 """Pauses after failures grow to this. They put off what raises or records, never a look and never a retreat."""
 RETREAT_BACKOFF = 1.0
@@ -102,13 +106,14 @@ class Reconciler:
         route_settle: float = 10.0,
         background: Background | None = None,
         observer: type[Observer] = Observer,
+        alerting: Alerting | None = None,
     ) -> None:
         self._cluster = cluster
         self._evidence = evidence
         self._recorder = recorder
         self._clock = clock
         self._background = background or _Inline()
-        self._observer = observer(cluster, clock, recorded or RecordedForm(), route_settle)
+        self._observer = observer(cluster, clock, recorded or RecordedForm(), route_settle, alerting)
         self._budget = _Budget(CHECKPOINTS_PER_SECOND, clock)
 
     # Gather
@@ -120,9 +125,10 @@ class Reconciler:
         seen: dict[LaunchKey, Observation] = {}
         wanted: dict[Subject, int] = {}
         for launch in launches:
-            if launch.deleting or isinstance(launch.status, UnreadableStatusError):
-                if isinstance(launch.status, UnreadableStatusError):
-                    self._recorder.failed(launch.key, "reading its status", launch.status)
+            if launch.deleting and not launch.finalized:
+                continue
+            if isinstance(launch.status, UnreadableStatusError):
+                self._recorder.failed(launch.key, "reading its status", launch.status)
                 continue
             observed = self._observer.observe(launch, now, claims)
             seen[launch.key] = observed
@@ -153,7 +159,11 @@ class Reconciler:
         if memory.recording or not memory.busy.acquire(blocking=False):
             return False
         try:
+            if launch.deleting and not launch.finalized:
+                return True
             seen = self._observer.observe(launch, looked.now, looked.claims)
+            if asked and self._try_raises(launch, seen, memory):
+                seen = self._observer.observe(launch, looked.now, looked.claims)
             wanted = questions(seen)
             readings = {subject: readings[subject] for subject in wanted if subject in readings}
             self._apply(launch, replace(seen, readings=readings), memory, looked.claims, asked=asked)
@@ -172,6 +182,7 @@ class Reconciler:
     def _apply(self, launch: Launch, seen: Observation, memory: Memory, claims: Claims, *, asked: bool) -> None:
         for _ in range(TRIES):
             decision = decide(seen)
+            memory.gate_judged_at = decision.gate_judged_at
             self._recorder.judged(launch.key, decision, seen.targets)
             if seen.status.epoch > seen.epoch:
                 raise RefusedError(
@@ -181,12 +192,16 @@ class Reconciler:
             if decision.lowers:
                 if now >= memory.lower_not_before:
                     memory.lower_not_before = now + RETREAT_BACKOFF
-                    self._retreat(launch, decision, memory)
+                    self._retreat(launch, seen, decision, memory)
                 return
             if asked and now < memory.not_before:
                 return
             try:
-                if seen.intent_fate == "unknown":
+                if (guarded := self._guard(launch, decision)) is not None:
+                    if guarded.deleting and not guarded.finalized:
+                        return
+                    launch = guarded
+                elif seen.intent_fate == "unknown":
                     launch = self._fence(launch, seen, memory)
                 elif decision.raises:
                     if self._raise(launch, seen, decision, memory):
@@ -201,6 +216,43 @@ class Reconciler:
                 return
             seen = replace(self._observer.observe(launch, seen.now, claims), readings=seen.readings)
         # Somebody writes faster than we read: the next tick tries again.
+
+    def _guard(self, launch: Launch, decision: Decision) -> Launch | None:
+        """Have deletion wait for weight 0 where the plan wants that, and let it go on then; None: nothing to change."""
+        if launch.deleting:
+            over = decision.status.state is State.ROLLED_BACK and decision.status.intent is None
+            return self._cluster.set_finalizer(launch, present=False) if launch.finalized and over else None
+        wanted = isinstance(launch.plan, Plan) and launch.plan.on_delete == "reset"
+        if isinstance(launch.plan, Plan) and wanted != launch.finalized:
+            return self._cluster.set_finalizer(launch, present=wanted)
+        return None
+
+    def _try_raises(self, launch: Launch, seen: Observation, memory: Memory) -> bool:
+        """Prove by dry runs that the first raises of a coming phase may be written; whether anything new is known."""
+        coming = preflight_of(seen.plan, seen.status, seen.now)
+        plan = launch.plan
+        if coming is None or not coming.steps or not isinstance(plan, Plan):
+            memory.unwritable = {}
+            return False
+        now = self._clock.steady()
+        if now - memory.tried_at < DRY_RUN_SECONDS:
+            return False
+        memory.tried_at = now
+        before, found = memory.unwritable, {}
+        for name in coming.targets:
+            view = seen.target(name)
+            if view is None or view.weight != 0 or view.problem:
+                continue
+            target = plan.target(name)
+            try:
+                route = self._cluster.read_route(route_key(launch.key.namespace, target))
+                epoch = f"{seen.epoch}-preflight"
+                patch = weights.patch(route, target, coming.steps[0].weight, epoch, fresh=True)
+                self._cluster.patch_route(patch, dry_run=True)
+            except (AdapterError, weights.SplitError) as error:
+                found[name] = str(error)
+        memory.unwritable = found
+        return found != before
 
     def _write(self, launch: Launch, status: Status, memory: Memory) -> Launch:
         stored = self._cluster.write_status(launch, write_status(status))
@@ -217,14 +269,20 @@ class Reconciler:
     def _store(self, launch: Launch, seen: Observation, decision: Decision, memory: Memory, *, asked: bool) -> None:
         idle = self._clock.steady() - memory.last_write
         pause = START_REASON_SECONDS if decision.signal is Signal.NOT_READY else REASON_SECONDS
-        reason = decision.changed and asked and idle >= pause
-        if not (decision.decisive or reason or (self._checkpoint_due(seen, decision, idle) and self._budget.take())):
+        reason = asked and idle >= pause and decision.changed
+        said = any(record.at > seen.now - LISTENED_SECONDS for record in seen.status.overrides)
+        patience = START_REASON_SECONDS if said else REASON_SECONDS
+        # A process that has just started has nothing to tell yet: whoever dies again and again must not write each time.
+        quiet = min(idle, self._clock.steady() - memory.since)
+        other = asked and quiet >= patience and decision.waits_for_another(seen.status.message)
+        worth = other or self._checkpoint_due(seen, decision, idle)
+        if not (decision.decisive or reason or (worth and self._budget.take())):
             self._keep_folds(decision, None, memory)
             return
         stored = self._write(launch, with_evidence(decision), memory)
         self._keep_folds(decision, stored, memory)
         if decision.decisive:
-            self._recorder.decided(launch.key, decision)
+            self._recorder.decided(launch.key, decision, seen)
 
     def _checkpoint_due(self, seen: Observation, decision: Decision, idle: float) -> bool:
         if idle < CHECKPOINT_SECONDS or seen.running is None or decision.folds == decode_folds(seen.status.folds):
@@ -244,8 +302,8 @@ class Reconciler:
             return False
         view = self._observer.view(launch, target, memory, route)
         if view != seen.target(name):
-            seen = replace(seen, targets=tuple(view if view.name == item.name else item for item in seen.targets))
-            again = decide(seen)
+            targets_now = tuple(view if view.name == item.name else item for item in seen.targets)
+            again = decide(replace(seen, targets=targets_now))
             if not again.raises or again.weights != decision.weights:
                 return False
         epoch = f"{seen.epoch}-{decision.id}"
@@ -264,7 +322,7 @@ class Reconciler:
         stored = self._write(fresh, with_evidence(decision), memory)
         self._keep_folds(decision, stored, memory)
         memory.intent, memory.fate, memory.intent_since = decision.id, "unknown", self._clock.steady()
-        self._recorder.decided(launch.key, decision)
+        self._recorder.decided(launch.key, decision, seen)
         if view.weight == weight:
             # The next phase begins at the weight that the last one ended with: nothing to write.
             memory.fate = "written"
@@ -327,7 +385,7 @@ class Reconciler:
                 known.update({target.name: target for target in plan.targets})
         return [known[name] for name in intent.weights if name in known]
 
-    def _retreat(self, launch: Launch, decision: Decision, memory: Memory) -> None:
+    def _retreat(self, launch: Launch, seen: Observation, decision: Decision, memory: Memory) -> None:
         """Weight 0 first of all; status follows as far as it can be written.
 
         The intent is stored beside the patch, which waits for nobody: without the intent, a restart finds the canary at
@@ -335,12 +393,20 @@ class Reconciler:
         """
         status = decision.status
         intent: Future[Launch | None] | None = None
-        if decision.decisive:
+        if decision.decisive and status.intent is not None and status.intent.kind == "return":
+            # Nobody is harmed meanwhile, so this one can wait for its record.
+            stored = self._store_intent(launch, decision, memory)
+            if stored is None:
+                return
+            launch = stored
+            self._recorder.decided(launch.key, decision, seen)
+        elif decision.decisive:
             intent = self._background.beside(lambda: self._store_intent(launch, decision, memory))
-            self._recorder.decided(launch.key, decision)
+            self._recorder.decided(launch.key, decision, seen)
         done = not decision.withheld
         for target in self._observer.targets(launch):
-            if target.name in decision.weights and not self._lower(launch, target, decision, status.epoch):
+            weight = decision.weights.get(target.name)
+            if weight is not None and not self._lower(launch, target, weight, decision):
                 done = False
             if target.name in decision.withheld and decision.decisive:
                 self._withhold(launch, target, decision, status.epoch)
@@ -388,17 +454,21 @@ class Reconciler:
         except AdapterError as error:
             self._recorder.failed(launch.key, "storing why the retreat is stuck", error)
 
-    def _lower(self, launch: Launch, target: Target, decision: Decision, epoch: int) -> bool:
-        """Whether the canary of this target is known to be at 0 now."""
+    def _lower(self, launch: Launch, target: Target, weight: int, decision: Decision) -> bool:
+        """Whether the canary of this target is known to have no more than this weight now."""
         key = route_key(launch.key.namespace, target)
         route = self._cluster.route(key)
         for _ in range(TRIES):
             try:
                 if route is None:
                     route = self._cluster.read_route(key)
-                patch = weights.patch(route, target, 0, f"{epoch}-{decision.id}", fresh=False)
+                live = _canary_weight(route, target)
+                if weight and live is not None and live <= weight:
+                    self._move_on(key, f"{decision.status.epoch}-{decision.id}-fence")
+                    return True
+                patch = weights.patch(route, target, weight, f"{decision.status.epoch}-{decision.id}", fresh=False)
                 answer = self._cluster.patch_route(patch)
-                if not weights.canary_takes_traffic(answer, target):
+                if not weights.canary_takes_traffic(answer, target) or _canary_weight(answer, target) == weight:
                     return True
                 route = answer
             except ConflictError:
@@ -423,7 +493,8 @@ class Reconciler:
                     return
                 done = retreated(current.model_copy(update={"epoch": status.epoch}), self._now())
                 self._write(launch, done, memory)
-                self._recorder.rolled_back(launch.key, done)
+                if done.state is State.ROLLED_BACK:
+                    self._recorder.rolled_back(launch.key, done)
                 return
             except ConflictError:
                 launch = self._cluster.read_launch(launch.key)

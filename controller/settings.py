@@ -6,6 +6,7 @@ Each flag has an environment variable of the same name: ``--tick`` is ``AUTO_ADV
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from controller.core.units import parse_duration
 
 ENVIRONMENT_PREFIX = "AUTO_ADVANCE_"
 SHORTEST_TICK = 0.25
+LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 
 class SettingsError(Exception):
@@ -65,8 +67,17 @@ RUN_SETTINGS: tuple[Setting, ...] = (
     Setting("recorded-settle", "How long after its instant a recorded sample may still appear.", "10s"),
     Setting("unconfined-queries", "Do not add namespace and track to the selectors of plans.", switch=True),
     Setting("alertmanager", "Base URL of an Alertmanager; may be repeated: alerts go to every one.", repeated=True),
+    Setting(
+        "alertmanager-watchdog",
+        "NAME=VALUE label of the alert that always fires and so proves that alerts arrive; may be repeated.",
+        "alertname=Watchdog",
+        repeated=True,
+    ),
     Setting("external-url", "URL that alerts link to.", "http://127.0.0.1:8080"),
     Setting("listen", "HOST:PORT for /metrics, /livez and /readyz; port 0 takes a free one.", "127.0.0.1:8080"),
+    Setting(
+        "decision-log", "File that every decision is appended to with what it was made from; - is standard output."
+    ),
     Setting("log-format", "json, text, or auto: text on a terminal.", "auto"),
     Setting("log-level", "debug, info, warning or error.", "info"),
 )
@@ -99,8 +110,10 @@ class Settings:
     recorded_settle: float
     confine: bool
     alertmanagers: tuple[str, ...] = field(repr=False)
+    alertmanager_watchdog: Mapping[str, str]
     external_url: str
     listen: tuple[str, int]
+    decision_log: str
     log_json: bool | None
     log_level: str
 
@@ -191,10 +204,31 @@ class _Reader:
             pairs[key.strip()] = value
         return pairs
 
+    def labels(self, name: str) -> dict[str, str]:
+        """Labels by their names; the default where none is given."""
+        faults = len(self.faults)
+        labels = self.pairs(name)
+        for label in labels:
+            if not LABEL_NAME.fullmatch(label):
+                self.fault(name, f"{label!r} is not the name of a label; write NAME=VALUE such as alertname=Watchdog")
+        if not labels and len(self.faults) == faults:
+            label, _, value = self._known[name].default.partition("=")
+            return {label: value}
+        return labels
+
     def file(self, name: str) -> str:
         text = self.text(name)
         if text and not Path(text).is_file():
             self.fault(name, f"{text} is not a file")
+        return text
+
+    def writable(self, name: str) -> str:
+        """A file that may be there or not, or ``-``; the folder is."""
+        text = self.text(name)
+        if text and Path(text).is_dir():
+            self.fault(name, f"{text} is a folder; name a file in it")
+        elif text not in ("", "-") and not Path(text).parent.is_dir():
+            self.fault(name, f"{Path(text).parent} is not a folder; create it, or name another file")
         return text
 
     def listen(self, name: str) -> tuple[str, int]:
@@ -271,8 +305,10 @@ def read_settings(flags: Mapping[str, object], environment: Mapping[str, str]) -
         recorded_settle=read.duration("recorded-settle", 0.0, 3600.0),
         confine=not read.switch("unconfined-queries"),
         alertmanagers=tuple(read.url("alertmanager", url) for url in read.many("alertmanager")),
+        alertmanager_watchdog=read.labels("alertmanager-watchdog"),
         external_url=read.url("external-url", read.text("external-url")),
         listen=read.listen("listen"),
+        decision_log=read.writable("decision-log"),
         log_json={"json": True, "text": False}.get(log_format),
         log_level=read.choice("log-level", "debug", "info", "warning", "error"),
     )

@@ -1,4 +1,4 @@
-"""Decisions become log lines and metrics. Sole importer of structlog and prometheus_client."""
+"""Decisions become log lines, metrics and Events. Sole importer of structlog and prometheus_client."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, TextIO
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -15,9 +15,17 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from controller.core.decide import Decision
+from controller.core.decide import LONGEST_MESSAGE, Decision
+from controller.core.events import (
+    Event,
+    checkpoint_criteria,
+    checkpoint_sentence,
+    event_of_rollback,
+    events_of,
+    in_lines,
+)
 from controller.core.evidence import Outcome
-from controller.core.observation import TargetView
+from controller.core.observation import Observation, TargetView
 from controller.core.signals import Signal
 from controller.core.status import State, Status
 from controller.core.units import FULL_WEIGHT, format_weight
@@ -27,6 +35,8 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
 PREFIX = "autoadvance"
+LONGEST_LINE = 8 * 1024
+"""Bytes of criteria in one line of the log; a container runtime cuts lines at 16 KiB."""
 QUIET_SECONDS = 60.0
 """The same failure of the same launch is logged at most this often."""
 
@@ -111,8 +121,25 @@ class _Launches(Collector):
         yield from (state, age, desired, observed, verdict, requests, bad, limit)
 
 
+class Ledger(Protocol):
+    """Where every decision is kept with what it was made from."""
+
+    def record(self, seen: Observation, decision: Decision) -> None:
+        """Keep it; returns at once."""
+
+
+class Events(Protocol):
+    """Where people look for what happened to an object."""
+
+    def publish(self, told: Callable[[], Iterable[Event]]) -> None:
+        """Have written what ``told`` returns, which is called in another thread; returns at once."""
+
+
 class Telemetry:
-    """The Recorder of the daemon."""
+    """The Recorder of the daemon. ``ledger`` and ``events``, where there are any, are told of every decision besides."""
+
+    ledger: Ledger | None = None
+    events: Events | None = None
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
@@ -147,12 +174,20 @@ class Telemetry:
         self.last_round = Gauge(
             f"{PREFIX}_last_evaluation_timestamp_seconds", "When a tick was last finished.", registry=self.registry
         )
+        self.records_dropped = Counter(
+            f"{PREFIX}_decision_records_dropped",
+            "Decisions that did not come into the decision log.",
+            registry=self.registry,
+        )
+        self.events_dropped = Counter(
+            f"{PREFIX}_events_dropped", "Events that the API server did not take.", registry=self.registry
+        )
         self.alert_failures = Counter(
             f"{PREFIX}_alert_failures", "Alerts that an Alertmanager did not take.", registry=self.registry
         )
 
-    def decided(self, key: LaunchKey, decision: Decision) -> None:
-        """One log line with the decision's id, and the counters."""
+    def decided(self, key: LaunchKey, decision: Decision, seen: Observation) -> None:
+        """Log lines with the decision's id, the counters, Events and ledger; ``seen`` is what it was made from."""
         self.decisions.labels(decision.signal.value).inc()
         for record in decision.news:
             if record.present:
@@ -178,14 +213,44 @@ class Telemetry:
             weights={name: format_weight(weight) for name, weight in decision.weights.items()},
             message=decision.message,
         )
+        self._tell_of_checkpoint(key, decision)
+        if self.ledger is not None:
+            self.ledger.record(seen, decision)
+        if self.events is not None:
+            self.events.publish(lambda: events_of(key, decision))
+
+    def _tell_of_checkpoint(self, key: LaunchKey, decision: Decision) -> None:
+        """All that a checkpoint found, in as many lines as it takes."""
+        taken = decision.checkpoint
+        if taken is None:
+            return
+        score = taken.score
+        parts = list(in_lines(checkpoint_criteria(taken), LONGEST_LINE))
+        for number, criteria in enumerate(parts, 1):
+            self._log.info(
+                "checkpoint",
+                launch=str(key),
+                id=decision.id,
+                phase=score.phase,
+                after=score.after,
+                passed=score.passed,
+                undecided=score.undecided,
+                failed=score.failed,
+                message=checkpoint_sentence(taken, decision.status)[:LONGEST_MESSAGE],
+                criteria=criteria,
+                **({"part": number, "of": len(parts)} if len(parts) > 1 else {}),
+            )
 
     def judged(self, key: LaunchKey, decision: Decision, views: tuple[TargetView, ...]) -> None:
         """Keep what the metrics show."""
         self._launches.keep(key, decision, views)
 
     def rolled_back(self, key: LaunchKey, status: Status) -> None:
-        """One log line."""
+        """One log line, and an Event."""
         self._log.warning("rolled back", launch=str(key), id=status.decisions[-1].id if status.decisions else "")
+        if self.events is not None:
+            ended = time.time() if status.ended_at is None else status.ended_at
+            self.events.publish(lambda: (event_of_rollback(key, status, ended),))
 
     def failed(self, key: LaunchKey | None, doing: str, error: BaseException) -> None:
         """One log line per failure of a kind and a minute; every one is counted."""
@@ -212,6 +277,16 @@ class Telemetry:
         """An Alertmanager did not take what was sent."""
         self.alert_failures.inc()
         self.failed(None, "sending alerts", error)
+
+    def event_dropped(self, error: BaseException) -> None:
+        """An Event was given up."""
+        self.events_dropped.inc()
+        self.failed(None, "writing events", error)
+
+    def records_were_dropped(self, number: int, why: str) -> None:
+        """So many decisions did not come into the ledger."""
+        self.records_dropped.inc(number)
+        self._log.warning("decisions not recorded", number=number, error=why)
 
     def forgotten(self, key: LaunchKey) -> None:
         """The launch is gone, its series with it."""

@@ -12,8 +12,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from controller.core.calendar import opening
+from controller.core.overrides import read_override
 from controller.core.plan import InvalidPlanError, Phase, Plan, parse
+from controller.core.schedule import start_of
 from controller.core.series import RecordedForm
+from controller.core.status import read_status
 from controller.core.units import parse_instant
 
 EPOCH = "autoadvance.dev/epoch"
@@ -205,10 +209,14 @@ def _unproven(history: History, move: Move, namespace: str, name: str, changed: 
         return
     status = _status(document)
     shown = {(entry["target"], entry["criterion"]): entry for entry in status.get("criteria", ())}
-    names = plan.phases[0].targets if intent["step"] != status.get("step", 0) else (move.target,)
-    for target in names:
-        for key in _wanted(plan.phases[0], leaving=intent["phase"] != status.get("phase")):
-            entry = shown.get((target, key))
+    advanced = _advanced(history[: move.place], move, namespace, name)
+    within = intent["phase"] == status.get("phase") and intent["step"] != status.get("step", 0)
+    out = {entry["name"] for entry in status.get("targets", ()) if entry.get("withdrawn")}
+    for target in plan.phases[0].targets if within else (move.target,):
+        for key in _wanted(plan.phases[0]) if target not in out else ():
+            entry = shown.get((target, key)) or shown.get(("", key))
+            if advanced and entry is not None and entry["verdict"] == "undecided":
+                continue  # a person let it pass
             if entry is None or entry["verdict"] != "pass":
                 yield f"{key} of {target} is {entry and entry['verdict']!r}"
                 continue
@@ -219,11 +227,90 @@ def _unproven(history: History, move: Move, namespace: str, name: str, changed: 
                 yield f"{key} of {target} is as of before the last change of its weight"
 
 
-def _wanted(phase: Phase, *, leaving: bool) -> set[str]:
-    """The criteria that must have passed for the next step, or for the next phase."""
+def _wanted(phase: Phase) -> set[str]:
+    """The criteria that must have passed before traffic is raised: the guardrails, else the gate's."""
     guardrails = {guardrail.criterion.key for guardrail in phase.guardrails if guardrail.enforce}
     gate = {criterion.key for criterion in phase.gate.criteria} if phase.gate else set()
-    return guardrails | gate if leaving or not guardrails else guardrails
+    return guardrails or gate
+
+
+def _advanced(history: History, move: Move, namespace: str, name: str) -> bool:
+    """Whether a person let the wait before this raise pass by hand, since the raise before it."""
+    uid = move.launch["metadata"]["uid"]
+    before = [each.at for each in raises(history, namespace, name) if each.launch["metadata"]["uid"] == uid]
+    return any(at > max(before, default=0.0) for at in _accepted(move.launch, "advance"))
+
+
+def _accepted(document: Document, verb: str) -> list[float]:
+    """When overrides of this verb were accepted."""
+    return [
+        parse_instant(entry["at"])
+        for entry in _status(document).get("overrides", ())
+        if (entry["verb"], entry["outcome"]) == (verb, "accepted")
+    ]
+
+
+def unproven_passes(history: History, namespace: str, name: str) -> list[str]:
+    """S1: a phase is recorded as passed on criteria of its gate that all passed and what people had to say, or by hand."""
+    wrong = []
+    before: Document = {}
+    for at, document in _launches(history, namespace, name):
+        status, last = _status(document), before
+        before = status
+        passed = (status.get("gate") or {}).get("passedAt")
+        if not passed or (last.get("gate") or {}).get("passedAt") or _accepted(document, "advance"):
+            continue
+        plan = _standing(document)
+        gate = plan.phases[0].gate if plan else None
+        if plan is None or gate is None:
+            continue
+        told = f"at {at:.0f}: phase {plan.phases[0].name} passed"
+        shown = {(entry["target"], entry["criterion"]): entry["verdict"] for entry in status.get("criteria", ())}
+        for criterion in gate.criteria:
+            verdicts = {verdict for (_, key), verdict in shown.items() if key == criterion.key}
+            if verdicts != {"pass"}:
+                wrong.append(f"{told}: {criterion.key} is {verdicts or 'not there'}")
+        done = set(status.get("done", ()))
+        missing = [item for item in plan.phases[0].deliverables if f"{plan.phases[0].name}/{item}" not in done]
+        if missing:
+            wrong.append(f"{told} without {missing}")
+        of = f"{plan.phases[0].name}/gate"
+        if gate.approval and of not in {entry["of"] for entry in last.get("approvals", ())} | {
+            entry["of"] for entry in status.get("approvals", ())
+        }:
+            wrong.append(f"{told} without the approval of {gate.approval}")
+    return wrong
+
+
+def untimely_raises(history: History, namespace: str, name: str) -> list[str]:
+    """No raise was decided while a window was closed or a freeze held, nor a phase begun before its time or its go."""
+    wrong = []
+    for move in raises(history, namespace, name):
+        recorded = _recorded(history[: move.place], namespace, name, move.launch["metadata"]["uid"], move.cause)
+        if recorded is None:
+            continue  # told as S1
+        _, document = recorded
+        intent, status = _intent(document), _status(document)
+        plan = _standing(document, document["spec"])
+        if plan is None or plan.phase_index(intent["phase"]) < 0:
+            continue
+        told = f"at {move.at:.0f}: {move.target} {move.before} -> {move.after}"
+        decided = parse_instant(intent["at"])
+        now = opening(plan.spec.windows, plan.spec.freezes, plan.spec.time_zone, decided)
+        if not now.open:
+            wrong.append(f"{told}: {now.why}")
+        phase = plan.phases[plan.phase_index(intent["phase"])]
+        if intent["phase"] == status.get("phase") or _accepted(document, "advance"):
+            continue
+        start = start_of(phase, read_status(status))
+        if start is not None and decided < start - CLOCK_TOLERANCE:
+            wrong.append(f"{told}: {start - decided:.0f} s before phase {phase.name} begins")
+        if phase.preflight is None:
+            continue
+        missing = [item for item in phase.preflight.checklist if f"{phase.name}/{item}" not in status.get("done", ())]
+        if missing:
+            wrong.append(f"{told}: {missing} are not ticked off")
+    return wrong
 
 
 # S3
@@ -260,7 +347,7 @@ def steps_out_of_order(history: History, namespace: str, name: str) -> list[str]
             if (same and place[1] < stands[1][1]) or any(step.weight > (move.before or 0) for step in between):
                 wrong.append(f"{told}: {stands[1]} is followed by {place}")
             wanted = lasts + sum(step.lasts for step in between)
-            if move.at - stands[2] < wanted:
+            if move.at - stands[2] < wanted and not any(at > stands[2] for at in _accepted(move.launch, "advance")):
                 wrong.append(
                     f"{told}: {move.at - stands[2]:.0f} s after {stands[1]}, of which {wanted:.0f} s are planned"
                 )
@@ -382,9 +469,16 @@ def raises_after_an_end(history: History, namespace: str, name: str) -> list[str
         if ended is not None:
             wrong.append(f"{told}: after {_status(ended)['state']} was stored")
         annotations = ((recorded or move.launch)["metadata"].get("annotations") or {}).keys()
-        said = [verb for verb in ("hold", "rollback") if f"autoadvance.dev/{verb}" in annotations]
+        void = _void(_status(recorded or move.launch))
+        said = [verb for verb in ("hold", "rollback") if f"autoadvance.dev/{verb}" in annotations and verb not in void]
         wrong += [f"{told}: its intent was stored although {verb} was annotated" for verb in said]
     return wrong
+
+
+def _void(status: Document) -> set[str]:
+    """Verbs whose annotation was heard, and means nothing: it was refused, or its time is over."""
+    there = {entry["verb"]: entry["outcome"] for entry in status.get("overrides", ()) if entry.get("present", True)}
+    return {verb for verb, outcome in there.items() if outcome != "accepted"}
 
 
 def _taken_back(ended: Document, now: Document) -> bool:
@@ -397,10 +491,36 @@ def _taken_back(ended: Document, now: Document) -> bool:
     asked = {
         (entry["verb"], entry["at"])
         for entry in _status(now).get("overrides", ())
-        if entry["verb"] == "retry" and entry["outcome"] == "accepted"
+        if entry["verb"] in ("retry", "advance") and entry["outcome"] == "accepted"
     }
     known = {(entry["verb"], entry["at"]) for entry in _status(ended).get("overrides", ())}
     return bool(asked - known)
+
+
+# S7
+
+
+def overrides_twice(history: History, namespace: str, name: str) -> list[str]:
+    """S7: an override that stays annotated acts once in a run."""
+    wrong = []
+    acted: dict[tuple[str, str, int], float] = {}
+    uid = ""
+    for at, document in _launches(history, namespace, name):
+        if document["metadata"]["uid"] != uid:
+            acted, uid = {}, document["metadata"]["uid"]
+        annotations = document["metadata"].get("annotations") or {}
+        said = {key.removeprefix("autoadvance.dev/"): value for key, value in annotations.items()}
+        there = {verb: read_override(verb, value).digest for verb, value in said.items()}
+        # Another value in between, and the same one may be given again.
+        acted = {identity: when for identity, when in acted.items() if there.get(identity[0]) == identity[1]}
+        for entry in _status(document).get("overrides", ()):
+            identity, when = (entry["verb"], entry["value"], entry["run"]), parse_instant(entry["at"])
+            if entry["outcome"] != "accepted" or entry["verb"] not in there or not entry.get("present", True):
+                continue
+            if acted.setdefault(identity, when) != when:
+                wrong.append(f"at {at:.0f}: {entry['verb']} acted at {acted[identity]:.0f} and again at {when:.0f}")
+                acted[identity] = when
+    return wrong
 
 
 # S8
@@ -413,6 +533,9 @@ def writes_after(history: History, at: float) -> list[str]:
 
 ALL: tuple[Callable[[History, str, str], list[str]], ...] = (
     unproven_raises,
+    unproven_passes,
+    untimely_raises,
+    overrides_twice,
     steps_out_of_order,
     lambda history, _namespace, _name: inexact_writes(history),
     epochs_going_back,

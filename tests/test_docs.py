@@ -12,21 +12,34 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import get_args
 
 import pytest
 import typer
 import yaml
 from prometheus_client import CollectorRegistry
+from typer.core import TyperCommand
+from typer.testing import CliRunner
 
 from controller.__main__ import app
 from controller.core.checks import NOT_YET
-from controller.core.overrides import LATER_VERBS
+from controller.core.overrides import EXAMPLES, VERBS
 from controller.core.plan import parse
 from controller.core.signals import LADDER
-from controller.core.spec import BUILT_IN_METRICS
-from controller.core.status import State
+from controller.core.spec import (
+    BUILT_IN_METRICS,
+    Criterion,
+    Extend,
+    GateCriterion,
+    LaunchSpec,
+    Metric,
+    Model,
+    Reschedule,
+)
+from controller.core.status import State, Status
 from controller.core.world import LaunchKey
 from controller.settings import RUN_SETTINGS
+from controller.simulation.scenario import InvalidScenarioError, read_scenario
 from controller.telemetry import Telemetry
 from tests.core.builders import Course, course
 from tests.realparts.parts import ROOT
@@ -39,12 +52,21 @@ def words(document: str) -> str:
     return (ROOT / document).read_text(encoding="utf-8")
 
 
-def rows(document: str) -> list[list[str]]:
-    """The cells of every table, without the heads."""
-    lines = [line for line in words(document).splitlines() if line.startswith("|")]
+def rows(document: str, heading: str = "") -> list[list[str]]:
+    """The cells of every table (under that heading), without the heads."""
+    text = section(document, heading) if heading else words(document)
+    lines = [line for line in text.splitlines() if line.startswith("|")]
     cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
     heads = {index - 1 for index, row in enumerate(cells) if set("".join(row)) <= set("-: ")}
     return [row for index, row in enumerate(cells) if index not in heads and index - 1 not in heads]
+
+
+def section(document: str, heading: str) -> str:
+    """What stands under a heading, the headings below it included."""
+    text = "\n" + words(document)
+    found = re.search(rf"^(#+) {re.escape(heading)}$", text, re.MULTILINE)
+    assert found is not None, f"{document} has no heading {heading}"
+    return re.split(rf"^#{{1,{len(found[1])}}} ", text[found.end() :], maxsplit=1, flags=re.MULTILINE)[0]
 
 
 def quoted(cell: str) -> list[str]:
@@ -98,7 +120,7 @@ def exercised() -> CollectorRegistry:
     launch.annotations["hold"] = "a look at the dashboards"
     decision = launch.tick()
     assert decision.news
-    telemetry.decided(key, decision)
+    telemetry.decided(key, decision, launch.observe())
     telemetry.judged(key, decision, launch.observe().targets)
     telemetry.failed(key, "writing", OSError("refused"))
     telemetry.round_done(0.1, 0.05)
@@ -202,9 +224,160 @@ def test_what_is_not_supported_yet_is_listed_with_what_to_write_meanwhile() -> N
     assert listed == [(later.path, later.advice) for later in NOT_YET]
 
 
-def test_verbs_that_are_refused_are_named() -> None:
-    section = words("docs/launch.md").partition("## Overrides")[2].partition("\n## ")[0]
-    assert [verb for verb in LATER_VERBS if f"`{verb}`" not in section] == []
+def test_every_verb_has_its_row_and_those_that_name_something_have_an_example_of_it() -> None:
+    listed = {quoted(row[0])[0]: row for row in rows("docs/launch.md", "Overrides")}
+    assert set(listed) == set(VERBS)
+    for verb in EXAMPLES:
+        assert re.search(r"`PHASE", listed[verb][1]), verb
+
+
+def models(annotation: object) -> Iterator[tuple[type[Model], str]]:
+    """The models in a type, each with `[]` where there are several of them."""
+    if isinstance(annotation, type) and issubclass(annotation, Model):
+        yield annotation, ""
+    for inner in get_args(annotation):
+        many = "[]" if str(annotation).startswith("tuple") else ""
+        for model, path in models(inner):
+            yield model, f"{many}{path}"
+
+
+OUTCOMES: tuple[type[Model], ...] = (Extend, Reschedule)
+
+
+def fields(model: type[Model], before: str = "") -> Iterator[str]:
+    """The path of every field of a plan, criteria, metrics and outcomes aside: `targets[].route.name`."""
+    for name, field in model.model_fields.items():
+        if issubclass(model, Criterion) and name in {*Criterion.model_fields, *GateCriterion.__annotations__}:
+            continue
+        path = f"{before}{field.alias or name}"
+        inside = [(inner, many) for inner, many in models(field.annotation) if inner not in OUTCOMES]
+        yield path + ("[]" if any(many for _, many in inside) else "")
+        for inner, many in inside:
+            if inner is not Metric:
+                yield from fields(inner, f"{path}{many}.")
+
+
+def test_every_field_of_a_plan_is_told_and_no_other() -> None:
+    told = {path.removesuffix("[]") for row in rows("docs/launch.md", "Fields") for path in quoted(row[0])}
+    refused = tuple(f"{later.path}[]." for later in NOT_YET)
+    there = {path.removesuffix("[]") for path in fields(LaunchSpec) if not path.startswith(refused)}
+    leads_on = {path for path in there if any(other.startswith((f"{path}.", f"{path}[].")) for other in there)}
+    assert there - leads_on - told == set(), "docs/launch.md, Fields: a field has no row"
+    assert told - there == set(), "docs/launch.md, Fields: a row is of no field"
+
+
+def test_every_field_of_a_criterion_an_outcome_and_a_metric_is_told() -> None:
+    later = {row[0].strip("`").rpartition(".")[2] for row in rows("docs/launch.md", "Not supported yet")}
+    in_tables = {name for row in rows("docs/launch.md", "Criteria") for name in quoted(row[0])}
+    names = {field.alias or name for name, field in GateCriterion.model_fields.items()} - {"minimum"}
+    names |= {"minimum.requests", "minimum.bad"}
+    assert names - in_tables - later == set()
+    assert in_tables - names == set()
+    outcomes = section("docs/launch.md", "Outcomes")
+    for outcome in OUTCOMES:
+        assert [name for name in outcome.model_fields if not re.search(rf"\b{name}\b", outcomes)] == []
+    metrics = section("docs/launch.md", "Metrics")
+    sources = {model for field in Metric.model_fields.values() for model, _ in models(field.annotation)}
+    kinds: tuple[type[Model], ...] = (Metric, *sources)
+    names = {name for model in kinds for name in model.model_fields}
+    assert {name for name in names if not re.search(rf"\b{name}\b", metrics)} == set()
+
+
+def test_every_field_of_status_is_told_and_no_other() -> None:
+    told = {name.removesuffix("[]") for row in rows("docs/launch.md", "Status") for name in quoted(row[0])}
+    assert told == {field.alias for field in Status.model_fields.values()}
+
+
+VERB_COMMANDS = {"hold", "resume", "rollback", "retry", "approve", "done", "advance", "reschedule"}
+LOOKING = {"status", "explain", "timeline"}
+PAGE = "docs/command-line.md"
+
+
+def typed() -> dict[str, TyperCommand]:
+    """Every command by its name."""
+    return dict(getattr(typer.main.get_command(app), "commands", {}))
+
+
+def options(text: str) -> set[str]:
+    return {flag for line in quoted(text) for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]+", line)}
+
+
+def options_of_tables(heading: str) -> set[str]:
+    return {flag for row in rows(PAGE, heading) for flag in options(row[0])}
+
+
+def test_every_command_has_a_section_and_an_example_and_no_section_is_of_another() -> None:
+    page = words(PAGE)
+    headings = set(re.findall(r"^##+ ([a-z]+)$", page, re.MULTILINE))
+    assert headings == set(typed())
+    without = {name for name in headings if f"$ auto-advance {name}" not in section(PAGE, name)}
+    assert without == {"simulate"}  # it has a page of its own
+    overview = page.partition("## ")[0]
+    assert {name for name in headings if not re.search(rf"\b{name}\b", overview)} == set()
+
+
+@pytest.mark.parametrize("name", sorted(set(typed()) - {"run"}))
+def test_every_option_of_a_command_is_told_and_no_other(name: str) -> None:
+    own = {option for each in typed()[name].params for option in each.opts if option.startswith("--")} - {"--help"}
+    told = options_of_tables(name)
+    if name in VERB_COMMANDS:
+        told |= options(section(PAGE, name))
+        told |= options_of_tables("What the verbs have in common") - (
+            {"--reason", "--by"} if name == "resume" else set()
+        )
+    if name in VERB_COMMANDS | LOOKING:
+        told |= options_of_tables("Which cluster, which launch")
+    assert told == own
+
+
+@pytest.mark.parametrize("name", sorted(set(typed()) - {"version"}))
+def test_the_exit_codes_of_a_command_are_those_that_its_help_tells(name: str) -> None:
+    command = typed()[name]
+    told = set(re.findall(r"(?:[:;,] |\. )(\d) [a-z]", f". {command.epilog or ''}"))
+    page = {"simulate": words("docs/simulate.md")}.get(name, section(PAGE, name))
+    if name in VERB_COMMANDS:
+        page = section(PAGE, "What the verbs have in common")
+    shared = {row[0] for row in rows(PAGE, "Which cluster, which launch") if row[0].isdecimal()}
+    codes = set(re.findall(r"(\d) ", page.partition("Exit codes: ")[2].split("\n\n")[0])) or shared
+    assert codes == told
+
+
+def blocks(document: str, kind: str) -> list[str]:
+    """The text of every block in a document that is marked as this kind, or (empty) as none."""
+    found = (block.splitlines(keepends=True) for block in FENCED.findall(words(document)))
+    return ["".join(lines[1:-1]) for lines in found if lines[0].strip() == f"```{kind}"]
+
+
+def test_the_simulation_that_is_shown_is_what_comes_out(tmp_path: Path) -> None:
+    plan, scenario = (text for text in blocks("docs/simulate.md", "yaml"))
+    shown = next(text for text in blocks("docs/simulate.md", "") if "WaitingForStart" in text)
+    (tmp_path / "plan.yaml").write_text(plan)
+    (tmp_path / "bad.yaml").write_text(scenario)
+    arguments = ["simulate", str(tmp_path / "plan.yaml"), "--scenario", str(tmp_path / "bad.yaml")]
+    printed = CliRunner().invoke(app, arguments).stdout.splitlines()
+    assert len(printed) == len(shown.splitlines())
+    for line, real in zip(shown.splitlines(), printed, strict=True):
+        assert real.startswith(line.removesuffix("...").rstrip()), real
+
+
+@pytest.mark.parametrize(("heading", "inside"), [("The scenario file", ""), ("A track", "canary")])
+def test_every_field_of_a_scenario_is_told_and_no_other(heading: str, inside: str) -> None:
+    plan = parse(yaml.safe_load(blocks("docs/simulate.md", "yaml")[0]))
+    nonsense: dict[str, object] = {"zzzzzz": 1}
+    with pytest.raises(InvalidScenarioError) as refused:
+        read_scenario({inside: [nonsense | {"from": "0s"}]} if inside else nonsense, plan)
+    said = next(str(fault) for fault in refused.value.faults if "zzzzzz" in str(fault))
+    known = set(re.findall(r"[a-z]+", said.partition("remove it, or write")[2])) - {"or"}
+    told = {name for row in rows("docs/simulate.md", heading) for name in quoted(row[0])}
+    if not inside:
+        told -= {name for row in rows("docs/simulate.md", "A track") for name in quoted(row[0])}
+    assert told == known
+
+
+def test_every_module_of_the_core_has_its_place_in_the_architecture() -> None:
+    told = {name for row in rows("ARCHITECTURE.md", "The core") for name in quoted(row[0])}
+    there = {path.stem for path in (ROOT / "controller" / "core").glob("*.py")} - {"__init__"}
+    assert told == there
 
 
 def test_every_built_in_metric_is_named() -> None:

@@ -84,6 +84,12 @@ class Fleet:
     def ready_endpoints(self, namespace: str, service: str) -> int | None:
         return self._refuse()
 
+    def template(self, namespace: str, kind: str, name: str) -> str | None:
+        return self._refuse()
+
+    def pod_versions(self, namespace: str, service: str, label: str) -> Mapping[str, int] | None:
+        return self._refuse()
+
     def read_launch(self, key: LaunchKey) -> Launch:
         return self._refuse()
 
@@ -94,6 +100,12 @@ class Fleet:
         return self._refuse()
 
     def patch_route(self, patch: RoutePatch, dry_run: bool = False) -> Route:
+        return self._refuse()
+
+    def annotate(self, key: LaunchKey, changes: Mapping[str, str | None]) -> Launch:
+        return self._refuse()
+
+    def set_finalizer(self, launch: Launch, present: bool) -> Launch:
         return self._refuse()
 
     def _refuse(self) -> NoReturn:

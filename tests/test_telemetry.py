@@ -6,19 +6,22 @@ import io
 import json
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
 import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
+from controller.core.decide import Decision
+from controller.core.events import Event
+from controller.core.observation import Observation
 from controller.core.signals import Signal
 from controller.core.status import State
 from controller.core.world import LaunchKey
 from controller.errors import RefusedError
 from controller.telemetry import QUIET_SECONDS, Telemetry, configure_logging
-from tests.core.builders import Course, bad, course, ramp
+from tests.core.builders import Course, bad, course, ramp, target
 from tests.realparts.prometheus import promtool
 
 SHOP, PAY = LaunchKey("prod", "shop"), LaunchKey("prod", "pay")
@@ -72,7 +75,7 @@ def judge(telemetry: Telemetry, key: LaunchKey, launched: Course) -> None:
     decision = launched.tick()
     telemetry.judged(key, decision, views)
     if decision.decisive:
-        telemetry.decided(key, decision)
+        telemetry.decided(key, decision, launched.observe())
 
 
 def at_five_percent() -> Course:
@@ -86,7 +89,7 @@ def test_a_decision_is_one_line_with_its_id(log: Log) -> None:
     launched.tick()
     decision = launched.tick()
     assert decision.raises
-    Telemetry().decided(SHOP, decision)
+    Telemetry().decided(SHOP, decision, launched.observe())
     (line,) = log.lines
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", line.pop("timestamp"))
     assert line == {
@@ -94,7 +97,7 @@ def test_a_decision_is_one_line_with_its_id(log: Log) -> None:
         "level": "info",
         "launch": "prod/shop",
         "id": decision.id,
-        "signal": "StepDone",
+        "signal": "PhaseBegins",
         "action": decision.action.value,
         "state": "Progressing",
         "phase": "ramp",
@@ -109,12 +112,12 @@ def test_an_override_has_a_line_of_its_own_and_its_removal_none(log: Log) -> Non
     telemetry = Telemetry()
     launched = at_five_percent()
     launched.annotations["hold"] = '{"reason": "lunch", "by": "ann"}'
-    telemetry.decided(SHOP, launched.tick())
+    telemetry.decided(SHOP, launched.tick(), launched.observe())
     held, decided = log.lines
     assert (held["event"], held["verb"], held["outcome"], held["by"]) == ("override", "hold", "accepted", "ann")
     assert decided["signal"] == "HoldAsked"
     del launched.annotations["hold"]
-    telemetry.decided(SHOP, launched.tick())
+    telemetry.decided(SHOP, launched.tick(), launched.observe())
     assert [line["event"] for line in log.lines[2:]] == ["decision"]
     assert value(telemetry, "overrides_total", verb="hold", outcome="accepted") == 1
 
@@ -301,3 +304,106 @@ def test_below_its_level_nothing_is_logged_and_a_terminal_gets_text() -> None:
     configure_logging(json=False, stream=pipe)
     Telemetry().note("in plain words")
     assert "\x1b" not in pipe.getvalue(), "no colours where no terminal is"
+
+
+class Kept:
+    """A ledger in memory."""
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+
+    def record(self, seen: Observation, decision: Decision) -> None:
+        assert seen.name == "shop"
+        self.ids.append(decision.id)
+
+
+def test_the_ledger_is_given_each_decision_with_what_it_was_made_from() -> None:
+    launched, telemetry = course(), Telemetry()
+    seen, decision = launched.observe(), launched.decide()
+    telemetry.decided(SHOP, decision, seen)
+    telemetry.ledger = kept = Kept()
+    telemetry.decided(SHOP, decision, seen)
+    assert kept.ids == [decision.id]
+
+
+class Told:
+    """Where Events go: what was told is asked for at once."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def publish(self, told: Callable[[], Iterable[Event]]) -> None:
+        self.events += told()
+
+
+def test_decisions_checkpoints_and_the_end_of_a_rollback_are_events_with_their_ids() -> None:
+    telemetry = Telemetry()
+    telemetry.events = told = Told()
+    launched = course(phases=[ramp(checkpoints=["1m"], gate={"after": "1h", "approval": {"role": "lead"}})])
+    launched.until_weight(50)
+    launched.run(2)
+    while not (decision := launched.tick()).checkpoint:
+        assert not any(each.checkpoint for each in launched.history[:-1])
+    telemetry.decided(SHOP, decision, launched.observe())
+    telemetry.rolled_back(SHOP, launched.status)
+    assert [(event.reason, event.decision) for event in told.events] == [
+        (decision.signal.value, decision.id),
+        ("CheckpointTaken", decision.id),
+        ("RolledBack", decision.id),
+    ]
+
+
+def test_a_checkpoint_has_a_line_of_its_own_with_each_criterion(log: Log) -> None:
+    launched = course(phases=[ramp(checkpoints=["1m"], gate={"after": "1h", "approval": {"role": "lead"}})])
+    while not (decision := launched.tick()).checkpoint:
+        assert len(launched.history) < 60
+    Telemetry().decided(SHOP, decision, launched.observe())
+    line = log.lines[-1]
+    assert (line["event"], line["id"], line["phase"], line["after"]) == ("checkpoint", decision.id, "ramp", "1m")
+    assert (line["passed"], line["undecided"], line["failed"]) == (0, 1, 0)
+    assert line["message"].startswith("checkpoint 1m of phase ramp: 0 passed, 1 undecided, 0 failed: errors below 2%")
+    (criterion,) = line["criteria"]
+    assert (criterion["criterion"], criterion["limit"], criterion["verdict"]) == ("errors below 2%", "2%", "undecided")
+    assert "part" not in line
+
+
+def test_no_line_of_a_large_checkpoint_is_longer_than_a_container_runtime_takes(log: Log) -> None:
+    targets = [target(f"region-{number:02}-{'x' * 40}") for number in range(64)]
+    limits = [{"metric": "errors", "below": f"{limit}%"} for limit in range(2, 8)]
+    steps = [{"weight": 5, "for": "1h"}]
+    phase = ramp(checkpoints=["1m"], guardrails=limits, steps=steps)
+    launched = course(targets=targets, phases=[phase])
+    while not (decision := launched.tick()).checkpoint:
+        assert len(launched.history) < 60
+    Telemetry().decided(SHOP, decision, launched.observe())
+    lines = [line for line in log.lines if line["event"] == "checkpoint"]
+    assert [(line["part"], line["of"]) for line in lines] == [
+        (number, len(lines)) for number in range(1, len(lines) + 1)
+    ]
+    assert decision.checkpoint is not None
+    assert sum(len(line["criteria"]) for line in lines) == len(decision.checkpoint.judged) > 40
+    assert len(lines) > 1
+    assert max(map(len, log.stream.getvalue().splitlines())) < 16 * 1024
+
+
+def test_events_that_were_given_up_are_counted_and_said(log: Log) -> None:
+    telemetry = Telemetry()
+    assert value(telemetry, "events_dropped_total") == 0
+    telemetry.event_dropped(RefusedError("events is forbidden"))
+    telemetry.event_dropped(RefusedError("events is forbidden"))
+    assert value(telemetry, "events_dropped_total") == 2
+    assert [(line["event"], line["doing"], line["error"]) for line in log.lines] == [
+        ("failed", "writing events", "events is forbidden")
+    ]
+
+
+def test_decisions_that_were_not_recorded_are_counted_and_said(log: Log) -> None:
+    telemetry = Telemetry()
+    assert value(telemetry, "decision_records_dropped_total") == 0
+    telemetry.records_were_dropped(3, "the disk is full")
+    telemetry.records_were_dropped(2, "the disk is full")
+    assert value(telemetry, "decision_records_dropped_total") == 5
+    assert [(line["event"], line["number"], line["error"]) for line in log.lines] == [
+        ("decisions not recorded", 3, "the disk is full"),
+        ("decisions not recorded", 2, "the disk is full"),
+    ]

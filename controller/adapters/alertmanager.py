@@ -14,13 +14,16 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from types import MappingProxyType
 from typing import Any, NamedTuple
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
+from controller.adapters.asking import Asking
 from controller.core.alerts import Alert, Identity
+from controller.core.observation import ALERTING_NOT_KNOWN
 from controller.core.units import format_duration, format_instant
 from controller.core.world import LaunchKey
 from controller.errors import AdapterError, RefusedError, UnansweredError
@@ -39,7 +42,12 @@ SHORTEST_PAUSE = 1.0
 """The same alert is sent at most this often (seconds), however often it changes."""
 MOST_AT_ONCE = 64
 """Alerts in one request; the rest follows in the next."""
+WATCHDOG: Mapping[str, str] = MappingProxyType({"alertname": "Watchdog"})
+"""The labels of the alert that Prometheus' usual rules let fire at all times."""
+ASKED_EACH_SECONDS = 30.0
+ANSWER_VALID_SECONDS = 90.0
 _LONGEST_WORDS = 300
+_LONGEST_ANSWER = 1 << 20
 _REFUSALS = frozenset({400, 422})
 
 
@@ -150,6 +158,65 @@ class AlertSender:
             board.of_launch[key] = known | firing.keys()
             if news:
                 board.changed.notify_all()
+
+
+class DeliveryCheck:
+    """Whether alerts get through: each Alertmanager answers, and shows the alert that always fires.
+
+    It is looked at in a thread of its own, every 30 seconds at most and only while somebody asks. ``watchdog`` are the
+    labels of that alert, which Alertmanager rather than Prometheus is asked for: there it has come the way that ours
+    will go. ``timeout`` is seconds for the whole answer of one Alertmanager; what was seen counts for ``valid`` seconds.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        *,
+        watchdog: Mapping[str, str] = WATCHDOG,
+        timeout: float = ANSWER_SECONDS,
+        each: float = ASKED_EACH_SECONDS,
+        valid: float = ANSWER_VALID_SECONDS,
+    ) -> None:
+        self._doors = [_Door(url, timeout) for url in dict.fromkeys(urls)]
+        self._watchdog = dict(watchdog)
+        self._answers: Asking[None, str] = Asking(
+            "asks Alertmanager", lambda _: self._look(), fresh_s=each, valid_s=valid
+        )
+
+    @property
+    def configured(self) -> bool:
+        """Whether there is any Alertmanager to tell."""
+        return bool(self._doors)
+
+    def problem(self) -> str:
+        """Why alerts may not arrive, as it was last seen; empty when they do, and without any Alertmanager.
+
+        Waits for nothing: until the first answer it says that nothing is known yet.
+        """
+        if not self._doors:
+            return ""
+        known = self._answers.ask(None)
+        return ALERTING_NOT_KNOWN if known is None else known
+
+    def stop(self) -> None:
+        """Looks no more."""
+        self._answers.stop()
+
+    def _look(self) -> str:
+        return "; ".join(filter(None, map(self._problem_at, self._doors)))
+
+    def _problem_at(self, door: _Door) -> str:
+        try:
+            alerts = door.alerts(self._watchdog)
+        except AdapterError as error:
+            return str(error)
+        if alerts:
+            return ""
+        named = ", ".join(f'{name}="{value}"' for name, value in self._watchdog.items())
+        return (
+            f"Alertmanager at {door.place} does not show the alert that always fires ({named}); "
+            "let Prometheus send it there, or name the right one with --alertmanager-watchdog"
+        )
 
 
 class _Due(NamedTuple):
@@ -280,27 +347,44 @@ class _Door:
 
     def post(self, documents: list[dict[str, Any]]) -> None:
         """Raises RefusedError where the same would be refused again, else UnansweredError."""
+        code, body = self._ask("take alerts", "POST", self._path, json.dumps(documents).encode())
+        if code in _REFUSALS:
+            raise RefusedError(f"Alertmanager at {self.place} refused an alert (HTTP {code}){_words(body)}")
+        if not 200 <= code < 300:
+            raise UnansweredError(f"Alertmanager at {self.place} did not take alerts (HTTP {code}){_words(body)}")
+
+    def alerts(self, labels: Mapping[str, str]) -> list[Any]:
+        """The alerts with these labels that fire there, the silenced ones too. Raises UnansweredError."""
+        filters = [("filter", f"{name}={json.dumps(value, ensure_ascii=False)}") for name, value in labels.items()]
+        code, body = self._ask("show its alerts", "GET", f"{self._path}?{urlencode(filters)}")
+        if code != 200:
+            raise UnansweredError(f"Alertmanager at {self.place} did not show its alerts (HTTP {code}){_words(body)}")
+        try:
+            alerts = json.loads(body)
+        except (ValueError, RecursionError):
+            alerts = None
+        if not isinstance(alerts, list):
+            raise UnansweredError(f"what answers at {self.place} is no Alertmanager; write the URL of one")
+        return alerts
+
+    def _ask(self, doing: str, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+        """The answer's code and the beginning of its body. Raises UnansweredError, also for a redirect."""
         started = time.monotonic()
         try:
-            code, words = self._exchange(json.dumps(documents).encode())
+            code, answer = self._exchange(method, path, body)
         except (OSError, http.client.HTTPException) as error:
             took = time.monotonic() - started
             cause = "no whole answer" if took >= self._timeout else _cause(error)
             raise UnansweredError(
-                f"Alertmanager at {self.place} did not take alerts within {format_duration(took)}: {cause}"
+                f"Alertmanager at {self.place} did not {doing} within {format_duration(took)}: {cause}"
             ) from error
-        if 200 <= code < 300:
-            return
-        if code in _REFUSALS:
-            raise RefusedError(f"Alertmanager at {self.place} refused an alert (HTTP {code}){words}")
         if 300 <= code < 400:
             raise UnansweredError(
                 f"Alertmanager at {self.place} redirects (HTTP {code}), which is not followed; write the final URL"
             )
-        raise UnansweredError(f"Alertmanager at {self.place} did not take alerts (HTTP {code}){words}")
+        return code, answer
 
-    def _exchange(self, body: bytes) -> tuple[int, str]:
-        """The answer's code and the first of its words."""
+    def _exchange(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
         connection: http.client.HTTPConnection
         if self._tls:
             context = ssl.create_default_context()
@@ -316,14 +400,22 @@ class _Door:
             deadline.daemon = True
             deadline.start()
             try:
-                connection.request("POST", self._path, body, self._headers)
+                connection.request(method, path, body, self._headers)
                 answer = connection.getresponse()
                 ok = 200 <= answer.status < 300
-                text = "" if ok else answer.read(_LONGEST_WORDS).decode(errors="replace")
+                # nothing is read of what says only that alerts were taken
+                longest = _LONGEST_WORDS if not ok else _LONGEST_ANSWER if method == "GET" else 0
+                content = answer.read(longest) if longest else b""
+                if len(content) < longest and answer.length and ok:
+                    raise http.client.IncompleteRead(content)
+                return answer.status, content
             finally:
                 deadline.cancel()
-        words = " ".join(text.split()).strip('"')
-        return answer.status, f": {words}" if words else ""
+
+
+def _words(body: bytes) -> str:
+    words = " ".join(body.decode(errors="replace").split()).strip('"')
+    return f": {words}" if words else ""
 
 
 def _cut(sock: socket.socket) -> None:

@@ -1,4 +1,4 @@
-"""The folder as the cluster: launches, routes and EndpointSlices are YAML manifests, edited in place.
+"""The folder as the cluster: launches, routes, EndpointSlices, workloads and pods are YAML manifests, edited in place.
 
 Beside them, in ``.status``, every Launch and route has a record with what an API server would keep: its uid, its
 generation, and the status of a launch. A resourceVersion is a digest of what is on disk, so a write is compared with
@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from controller.adapters import objects as shared
 from controller.adapters import yaml_documents
 from controller.adapters.routes import gateway
 from controller.adapters.yaml_documents import YamlDocument, YamlError
@@ -30,7 +31,7 @@ from controller.core.plan import Fault, InvalidPlanError
 from controller.core.series import RecordedForm
 from controller.core.spec import GROUP, KIND
 from controller.core.units import format_instant
-from controller.core.world import EPOCH_ANNOTATION, Launch, LaunchKey, Route, RouteKey, RoutePatch
+from controller.core.world import EPOCH_ANNOTATION, FINALIZER, Launch, LaunchKey, Route, RouteKey, RoutePatch
 from controller.errors import ConflictError, NotFoundError, RefusedError, UnansweredError
 
 RECORDS = ".status"
@@ -47,6 +48,8 @@ _KINDS = {
     KIND: GROUP,
     **dict.fromkeys(gateway.PLURALS, gateway.GROUP),
     "EndpointSlice": "discovery.k8s.io",
+    **dict.fromkeys(shared.WORKLOADS, shared.WORKLOAD_GROUP),
+    "Pod": "v1",  # of the core group, which has no name
 }
 
 _Signature = tuple[int, int, int, int]
@@ -114,6 +117,9 @@ class _View:
     launches: Mapping[LaunchKey, Launch] = field(default_factory=dict)
     routes: Mapping[RouteKey, Route] = field(default_factory=dict)
     ready: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    templates: Mapping[_Name, str] = field(default_factory=dict)
+    slices: tuple[Mapping[str, Any], ...] = ()
+    pods: tuple[Mapping[str, Any], ...] = ()
 
 
 class Files:
@@ -188,8 +194,28 @@ class Files:
         """How many endpoints of a Service are ready; None where no EndpointSlice in the folder tells."""
         return self._view.ready.get((namespace, service))
 
+    def template(self, namespace: str, kind: str, name: str) -> str | None:
+        """What the pods of a workload are made from, as 16 hex digits; None where no file has it."""
+        return self._view.templates.get((kind, namespace, name))
+
+    def pod_versions(self, namespace: str, service: str, label: str) -> Mapping[str, int] | None:
+        """How many ready pods behind a Service carry each value of a label ("" where it is missing); None: not known."""
+        view = self._view
+        behind = [
+            shared.pods_behind(shared.ready_endpoints(one))
+            for one in view.slices
+            if (one["metadata"]["namespace"], _service(one)) == (namespace, service)
+        ]
+        if not behind:
+            return None
+        pods = [one for one in view.pods if one["metadata"]["namespace"] == namespace]
+        return shared.count_versions(behind, shared.labels_of_pods(pods, [label]), label)
+
     def subscribe(self, callback: Callable[[LaunchKey], None]) -> None:
-        """Calls back, from the scanning thread, when a launch came, went or changed in more than its status."""
+        """Calls back, from the scanning thread, when a launch came, went or changed in more than its status.
+
+        Or when the template of a workload that it names has changed.
+        """
         self._listeners.append(callback)
 
     def read_launch(self, key: LaunchKey) -> Launch:
@@ -252,7 +278,7 @@ class Files:
             found = self._objects.get((key.kind, key.namespace, key.name), [])
             if not found:
                 raise NotFoundError(f"{key}: no file in {self._folder} has it")
-            self._refuse_unclear(key, found)
+            self._refuse_unclear(str(key), found)
             document = self._document(found[0])
             difference = gateway.difference(patch, document)
             if difference:
@@ -261,15 +287,80 @@ class Files:
             if dry_run:
                 value = next(one for one in objects if one.number == found[0].number).value
                 return world.read_route({**value, "metadata": {**document["metadata"], **value["metadata"]}})
-            file = found[0].file
-            path = (self._folder / file).resolve()
-            if path.read_bytes() != self._files[file].content:
-                raise ConflictError(f"{key}: {file} was changed in between")
-            signature = self._write(path, content, lasting=True)
-            self._files[file] = _File(signature, content, _is_racy(signature), objects)
-            self._outdated = True
-            self._rebuild()
+            self._save(str(key), found[0].file, content, objects)
             return self._view.routes[key]
+
+    def annotate(self, key: LaunchKey, changes: Mapping[str, str | None]) -> Launch:
+        """Sets (or with None removes) annotations of ours, named without their prefix, and touches nothing else.
+
+        Raises NotFoundError, RefusedError (also for what is no name or text, and when the file cannot be edited),
+        ConflictError when the file is changed at this very moment, else UnansweredError.
+        """
+        named = shared.full_names(key, changes)
+        with self._locked():
+            self._read_folder()
+            one = self._editable(key)
+            kept: dict[str, str] = one.value["metadata"]["annotations"] or {}
+            removed = [name for name, text in named.items() if text is None and name in kept]
+            written = {name: text for name, text in named.items() if text is not None and kept.get(name) != text}
+            after = {name: text for name, text in kept.items() if name not in removed} | written
+            if (
+                sum(len(name.encode()) + len(text.encode()) for name, text in after.items())
+                > shared.MAX_ANNOTATION_BYTES
+            ):
+                raise RefusedError(
+                    f"Launch {key}: annotations: more than {shared.MAX_ANNOTATION_BYTES >> 10} KiB in all; write less"
+                )
+            place: yaml_documents.Path = ("metadata", "annotations")
+            edits: dict[yaml_documents.Path, Any] = {}
+            if not kept or not after:
+                edits[place] = after or yaml_documents.REMOVED
+            else:
+                edits |= {(*place, name): text for name, text in written.items()}
+                edits |= {(*place, name): yaml_documents.REMOVED for name in removed}
+            if written or removed:
+                self._edit(f"Launch {key}: annotations", one, edits)
+            return self._view.launches[key]
+
+    def set_finalizer(self, launch: Launch, present: bool) -> Launch:  # noqa: FBT001 - the Protocol's
+        """Lets our finalizer be there, or not, if the launch is still the one that was read; returns what was stored.
+
+        A launch counts as being deleted once ``metadata.deletionTimestamp`` was written into its file by hand; then it
+        is removed from the file with its last finalizer. That, and that it is gone already, is no error.
+        Raises ConflictError when somebody else changed it, NotFoundError when it is gone and should be kept, else
+        RefusedError or UnansweredError.
+        """
+        key = launch.key
+        what = f"Launch {key}: finalizer"
+        gone = dataclasses.replace(launch, finalized=False)
+        with self._locked():
+            self._read_folder()
+            now = self._view.launches.get(key)
+            if not present and (now is None or now.uid != launch.uid):
+                return gone
+            if now is None:
+                raise NotFoundError(f"Launch {key}: no file in {self._folder} has it")
+            if (now.uid, now.resource_version) != (launch.uid, launch.resource_version):
+                raise ConflictError(f"{what}: somebody else changed the launch in between")
+            if now.finalized == present:
+                return now
+            if now.deleting and present:
+                raise RefusedError(f"{what}: the launch is being deleted, so none can be added")
+            one = self._editable(key)
+            finalizers: list[str] = one.value["metadata"].get("finalizers") or []
+            place: yaml_documents.Path = ("metadata", "finalizers")
+            if present and finalizers:
+                self._edit(what, one, {(*place, len(finalizers)): FINALIZER})
+            elif present:
+                self._edit(what, one, {place: [FINALIZER]})
+            elif set(finalizers) != {FINALIZER}:
+                self._edit(what, one, {(*place, finalizers.index(FINALIZER)): yaml_documents.REMOVED})
+            elif now.deleting:
+                self._remove(what, one)
+                return gone
+            else:
+                self._edit(what, one, {place: yaml_documents.REMOVED})
+            return self._view.launches[key]
 
     # What follows up to _locked() runs in the scanning thread.
 
@@ -371,9 +462,15 @@ class Files:
         self._objects = objects
         before = self._view
         self._view = self._viewed(objects, before)
+        templates = self._view.templates
+        names = before.templates.keys() | templates.keys()
+        remade = {name for name in names if before.templates.get(name) != templates.get(name)}
         for key in before.launches.keys() | self._view.launches.keys():
             old, new = before.launches.get(key), self._view.launches.get(key)
-            if old is not new and _without_status(old) != _without_status(new):
+            changed = old is not new and _without_status(old) != _without_status(new)
+            if remade and new is not None:
+                changed |= any((kind, key.namespace, name) in remade for kind, name in shared.workloads_of(new))
+            if changed:
                 self._changed.add(key)
                 self._wake.set()
         faults = [str(file.fault) for file in self._files.values() if file.fault is not None]
@@ -458,9 +555,15 @@ class Files:
         launches: dict[LaunchKey, Launch] = {}
         routes: dict[RouteKey, Route] = {}
         slices: list[dict[str, Any]] = []
+        templates: dict[_Name, str] = {}
+        pods: list[dict[str, Any]] = []
         for (kind, namespace, name), found in objects.items():
             if kind == "EndpointSlice":
                 slices += [one.value for one in found]
+            elif kind == "Pod":
+                pods += [one.value for one in found]
+            elif kind in shared.WORKLOADS:
+                templates[kind, namespace, name] = shared.template_hash(found[0].value)
             elif kind == KIND:
                 key = LaunchKey(namespace, name)
                 launches[key] = self._launch(key, found)
@@ -472,7 +575,7 @@ class Files:
                 routes[route] = known if same and known is not None else world.read_route(document)
         self._sound = {key: sound for key, sound in self._sound.items() if key in launches}
         self._documents = {name: built for name, built in self._documents.items() if name in objects}
-        return _View(launches, routes, _ready(slices))
+        return _View(launches, routes, _ready(slices), templates, tuple(slices), tuple(pods))
 
     def _launch(self, key: LaunchKey, found: list[_Object]) -> Launch:
         document = self._document(found[0])
@@ -530,14 +633,66 @@ class Files:
             return self._records / f"{namespace}.{called}.json"
         return self._records / "routes" / f"{kind}.{namespace}.{called}.json"
 
-    def _refuse_unclear(self, key: RouteKey, found: list[_Object]) -> None:
+    def _refuse_unclear(self, what: str, found: list[_Object]) -> None:
         if len(found) > 1:
-            raise RefusedError(f"{key}: {_duplicates(found)}")
+            raise RefusedError(f"{what}: {_duplicates(found)}")
         if found[0].file not in self._files:
-            raise ConflictError(f"{key}: {found[0].file} is being replaced")
+            raise ConflictError(f"{what}: {found[0].file} is being replaced")
         fault = self._files[found[0].file].fault
         if fault is not None:
-            raise RefusedError(f"{key}: its file cannot be read, so it is not edited: {fault}")
+            raise RefusedError(f"{what}: its file cannot be read, so it is not edited: {fault}")
+
+    def _editable(self, key: LaunchKey) -> _Object:
+        """The one manifest of a launch. Raises NotFoundError, RefusedError or ConflictError."""
+        found = self._objects.get((KIND, key.namespace, key.name), [])
+        if not found:
+            raise NotFoundError(f"Launch {key}: no file in {self._folder} has it")
+        self._refuse_unclear(f"Launch {key}", found)
+        return found[0]
+
+    def _edit(self, what: str, one: _Object, changes: Mapping[yaml_documents.Path, Any]) -> None:
+        """Changes values of one manifest in its file."""
+        content, objects = self._changed_file(what, one, lambda text: yaml_documents.edited(text, one.number, changes))
+        self._save(what, one.file, content, objects)
+
+    def _remove(self, what: str, one: _Object) -> None:
+        """Takes one manifest out of its file, and its record away; a file without any other one goes as a whole."""
+        content, objects = self._changed_file(what, one, lambda text: yaml_documents.removed(text, one.number))
+        self._replace(what, one.file, content, objects)
+        path = self._record_path(one.name)
+        path.replace(path.with_suffix(".gone"))
+        del self._kept[one.name]
+        self._rebuild()
+
+    def _changed_file(
+        self, what: str, one: _Object, change: Callable[[str], tuple[str, list[YamlDocument]]]
+    ) -> tuple[bytes, tuple[_Object, ...]]:
+        """The bytes of a manifest's file after a change of its text (none where nothing is left), and its objects."""
+        content = self._files[one.file].content
+        mark = _BOM if content.startswith(_BOM) else b""
+        try:
+            text, documents = change(_text(content))
+            left = mark + text.encode() if any(document.value is not None for document in documents) else b""
+            return left, tuple(_objects(one.file, documents))
+        except YamlError as error:
+            raise RefusedError(f"{what}: {one.file}:{error.line}: {error.message}") from error
+
+    def _save(self, what: str, file: str, content: bytes, objects: tuple[_Object, ...]) -> None:
+        """Replaces a file whose content is still the one that was read, and brings the view up to it."""
+        self._replace(what, file, content, objects)
+        self._rebuild()
+
+    def _replace(self, what: str, file: str, content: bytes, objects: tuple[_Object, ...]) -> None:
+        path = (self._folder / file).resolve()
+        if path.read_bytes() != self._files[file].content:
+            raise ConflictError(f"{what}: {file} was changed in between")
+        if content:
+            signature = self._write(path, content, lasting=True)
+            self._files[file] = _File(signature, content, _is_racy(signature), objects)
+        else:
+            (self._folder / file).unlink()  # of a link to it, the link
+            del self._files[file]
+        self._outdated = True
 
     def _edited(
         self, patch: RoutePatch, one: _Object, document: Mapping[str, Any]
@@ -552,13 +707,7 @@ class Files:
             changes["metadata", "annotations"] = {EPOCH_ANNOTATION: patch.epoch}
         else:
             changes["metadata", "annotations", EPOCH_ANNOTATION] = patch.epoch
-        content = self._files[one.file].content
-        mark = _BOM if content.startswith(_BOM) else b""
-        try:
-            text, documents = yaml_documents.edited(_text(content), one.number, changes)
-            return mark + text.encode(), tuple(_objects(one.file, documents))
-        except YamlError as error:
-            raise RefusedError(f"{patch.key}: {one.file}:{error.line}: {error.message}") from error
+        return self._changed_file(str(patch.key), one, lambda text: yaml_documents.edited(text, one.number, changes))
 
     def _write(self, path: Path, content: bytes, *, lasting: bool = False) -> _Signature:
         """Replaces a file as a whole, never in part; ``lasting``: it is on the disk when this returns."""
@@ -614,9 +763,14 @@ def _object(file: str, number: int, document: YamlDocument) -> _Object:
     elif annotations is not None:
         raise YamlError(f"{kind} {metadata['name']}: metadata.annotations is no mapping", document.line, 1)
     value = {**value, "metadata": {**metadata, "namespace": namespace, "annotations": annotations}}
+    finalizers = metadata.get("finalizers")
+    if finalizers is not None and not (
+        isinstance(finalizers, list) and all(isinstance(finalizer, str) for finalizer in finalizers)
+    ):
+        raise YamlError(f"{kind} {metadata['name']}: metadata.finalizers is no list of names", document.line, 1)
     if kind != KIND:
         try:
-            _ready([value]) if kind == "EndpointSlice" else world.read_route(value)
+            _READERS.get(kind, world.read_route)(value)
         except Exception as error:
             # there is no schema between the file and the core
             raise YamlError(f"this is no {kind} ({error}); correct it", document.line, 1) from error
@@ -625,18 +779,36 @@ def _object(file: str, number: int, document: YamlDocument) -> _Object:
     return _Object(name, value, _digest(value), spec, file, number, document.line)
 
 
+def _check_slice(value: dict[str, Any]) -> None:
+    _ready([value])
+    shared.pods_behind(shared.ready_endpoints(value))
+
+
+def _check_pod(value: dict[str, Any]) -> None:
+    shared.labels_of_pods([value], ["any"])
+
+
+_READERS: Mapping[str, Callable[[dict[str, Any]], object]] = {
+    "EndpointSlice": _check_slice,
+    "Pod": _check_pod,
+    **dict.fromkeys(shared.WORKLOADS, shared.template_hash),
+}
+"""What fails where an object of that kind is not one; routes are read as they are everywhere."""
+
+
+def _service(value: Mapping[str, Any]) -> str:
+    return str((value["metadata"].get("labels") or {}).get(shared.SERVICE_LABEL) or "")
+
+
 def _ready(slices: list[dict[str, Any]]) -> dict[tuple[str, str], int]:
     families: dict[tuple[str, str], dict[str, int]] = {}
     for value in slices:
         metadata = value["metadata"]
-        service = (metadata.get("labels") or {}).get("kubernetes.io/service-name")
+        service = _service(value)
         if service:
             counts = families.setdefault((metadata["namespace"], service), {})
             family = str(value.get("addressType") or "")
-            counts[family] = counts.get(family, 0) + sum(
-                (endpoint.get("conditions") or {}).get("ready") is not False
-                for endpoint in value.get("endpoints") or ()
-            )
+            counts[family] = counts.get(family, 0) + len(shared.ready_endpoints(value))
     return {of: max(counts.values()) for of, counts in families.items()}
 
 
@@ -667,7 +839,7 @@ def _without_status(launch: Launch | None) -> tuple[object, ...] | None:
     if launch is None:
         return None
     faults = launch.plan.faults if isinstance(launch.plan, InvalidPlanError) else ()
-    return launch.uid, launch.generation, dict(launch.annotations), faults
+    return launch.uid, launch.generation, dict(launch.annotations), launch.deleting, faults
 
 
 def _text(content: bytes) -> str:

@@ -8,6 +8,7 @@ and no hidden retries: a write that was sent twice could not be told from somebo
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import http.client
 import json
 import os
@@ -39,12 +40,15 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError, InsecureRequestWarning
 
+from controller.adapters import events, objects
+from controller.adapters.asking import Asking
 from controller.adapters.routes import gateway
 from controller.adapters.watching import Cache, Document, ExpiredError, Followed
 from controller.core import world
+from controller.core.events import Event
 from controller.core.series import RecordedForm
 from controller.core.spec import GROUP, PLURAL, VERSION
-from controller.core.world import Launch, LaunchKey, Route, RouteKey, RoutePatch
+from controller.core.world import FINALIZER, Launch, LaunchKey, Route, RouteKey, RoutePatch
 from controller.errors import AdapterError, ConflictError, NotFoundError, RefusedError, UnansweredError
 
 FIELD_MANAGER = "auto-advance"
@@ -52,6 +56,9 @@ MAX_ANSWER_BYTES = 256 * 1024 * 1024
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 _CHUNK = 65536
 _JSON_PATCH = "application/json-patch+json"
+_MERGE_PATCH = "application/merge-patch+json"
+_JSON = "application/json"
+_METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _RENEWED_AT_MOST_EACH_S = 30.0
 
 # everything by which the official client, and urllib3 beneath it, say that there was no usable answer
@@ -69,15 +76,19 @@ class _Path:
 
     def of(self, namespace: str, name: str = "") -> str:
         """The path of one object, of a namespace's list, or of the list of all namespaces."""
-        parts = ["apis", self.group, self.version]
+        parts = ["apis", self.group, self.version] if self.group else ["api", self.version]
         parts += ["namespaces", quote(namespace, safe="")] if namespace else []
         parts += [self.plural, *([quote(name, safe="")] if name else [])]
         return "/" + "/".join(parts)
 
 
 _LAUNCHES = _Path(GROUP, VERSION, PLURAL)
-_SLICES = _Path("discovery.k8s.io", "v1", "endpointslices", selector="kubernetes.io/service-name")
+_SLICES = _Path("discovery.k8s.io", "v1", "endpointslices", selector=objects.SERVICE_LABEL)
 _ROUTES = {kind: _Path(gateway.GROUP, gateway.VERSION, plural) for kind, plural in gateway.PLURALS.items()}
+_WORKLOADS = {kind: _Path(objects.WORKLOAD_GROUP, "v1", plural) for kind, plural in objects.WORKLOADS.items()}
+_PODS = _Path("", "v1", "pods")
+_EVENTS = _Path(events.GROUP, events.VERSION, events.PLURAL)
+PODS_VALID_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +98,8 @@ class KubernetesSettings:
     Without ``kubeconfig`` and ``context`` a pod uses its own service account; elsewhere KUBECONFIG or
     ``~/.kube/config`` counts. ``namespaces`` empty: all of them. ``proxy``: a URL; the environment's proxies are
     used only with ``proxy_from_environment``. ``connections``: how many are kept open for reads and writes;
-    ``page_size``: how many objects one answer of a list holds.
+    ``page_size``: how many objects one answer of a list holds. ``pods_each_s``: how often the pods of a namespace are
+    listed at most, while somebody asks for them; what was listed counts for ``pods_valid_s``.
     """
 
     kubeconfig: str = ""
@@ -102,6 +114,8 @@ class KubernetesSettings:
     longest_wait_s: float = 30.0
     connections: int = 32
     page_size: int = 500
+    pods_each_s: float = 10.0
+    pods_valid_s: float = PODS_VALID_SECONDS
     proxy: str = ""
     proxy_from_environment: bool = False
 
@@ -128,6 +142,21 @@ class Kubernetes:
         self._launches: dict[str, Cache[LaunchKey, Launch]] = {}
         self._routes: dict[tuple[str, str], Cache[RouteKey, Route]] = {}
         self._slices: dict[str, _Endpoints] = {}
+        self._workloads: dict[tuple[str, str], Cache[tuple[str, str], _Template]] = {}
+        self._following_workloads: list[Followed[Any, Any]] = []  # those that somebody asked for; none is waited for
+        self._templates_asked: set[tuple[str, str, str]] = set()
+        self._launches_as_of = object()  # another one with each change
+        self._naming: tuple[object, dict[tuple[str, str, str], list[LaunchKey]]] = (None, {})
+        self._turn = threading.Lock()
+        self._running = False
+        self._pods = Asking(
+            "reads pods",
+            self._list_pods,
+            fresh_s=settings.pods_each_s,
+            valid_s=settings.pods_valid_s,
+            on_failure=on_problem,
+        )
+        self._pod_labels: dict[str, set[str]] = {}
         for namespace in settings.namespaces or ("",):
             self._follow_namespace(namespace)
 
@@ -140,7 +169,7 @@ class Kubernetes:
             # clusters without GRPCRoute are common; a cluster without HTTPRoute has nothing for us to do
             self._follow(path, namespace, routes, key_of, read, optional=kind == "GRPCRoute")
         slices = self._slices[namespace] = _Endpoints(Cache[tuple[str, str], _Slice](lambda one: one.version))
-        self._follow(_SLICES, namespace, slices.cache, _slice_key, _slice, slices.changed)
+        self._follow(_SLICES, namespace, slices.cache, _place_of, _slice, slices.changed)
 
     def _follow(
         self,
@@ -153,34 +182,52 @@ class Kubernetes:
         *,
         optional: bool = False,
     ) -> None:
-        self._followed.append(
-            Followed(
-                path.plural + (f" in {namespace}" if namespace else ""),
-                _ApiFeed(self._watching, self._settings, path, namespace),
-                cache,
-                key_of,
-                read,
-                changed=changed,
-                on_problem=self._on_problem,
-                optional=optional,
-                shortest_wait_s=self._settings.shortest_wait_s,
-                longest_wait_s=self._settings.longest_wait_s,
-            )
+        self._followed.append(self._follower(path, namespace, cache, key_of, read, changed, optional=optional))
+
+    def _follower(
+        self,
+        path: _Path,
+        namespace: str,
+        cache: Cache[Any, Any],
+        key_of: Callable[[Document], Any],
+        read: Callable[[Document, Any], Any],
+        changed: Callable[[Any, Any, Any], None] | None,
+        *,
+        optional: bool = False,
+    ) -> Followed[Any, Any]:
+        return Followed(
+            path.plural + (f" in {namespace}" if namespace else ""),
+            _ApiFeed(self._watching, self._settings, path, namespace),
+            cache,
+            key_of,
+            read,
+            changed=changed,
+            on_problem=self._on_problem,
+            optional=optional,
+            shortest_wait_s=self._settings.shortest_wait_s,
+            longest_wait_s=self._settings.longest_wait_s,
         )
 
     def start(self) -> None:
         """Begins to list and watch, in threads of its own; :meth:`synced` says when the view is whole."""
+        with self._turn:
+            self._running = True
         for followed in self._followed:
             followed.start(self._answers_again)
 
     def stop(self) -> None:
         """Ends the watches within 2 seconds, cutting what they read; a write in another thread is not disturbed."""
-        for followed in self._followed:
+        with self._turn:
+            self._running = False
+        followers = [*self._followed, *self._following_workloads]
+        for followed in followers:
             followed.stop()
+        self._pods.stop()
         self._watching.cut()
         deadline = time.monotonic() + 1.5
-        for followed in self._followed:
+        for followed in followers:
             followed.join(deadline - time.monotonic())
+        self._pods.join(deadline - time.monotonic())
         self._watching.close()
         self._api.close()
 
@@ -190,7 +237,8 @@ class Kubernetes:
 
     def problem(self) -> str:
         """Empty, or why the view may be old."""
-        return "; ".join(filter(None, (followed.problem() for followed in self._followed)))
+        followers = [*self._followed, *self._following_workloads]
+        return "; ".join(filter(None, (followed.problem() for followed in followers)))
 
     def launches(self) -> list[Launch]:
         """All launches, from the cache."""
@@ -211,8 +259,65 @@ class Kubernetes:
         endpoints = _of_namespace(self._slices, namespace)
         return endpoints.ready(namespace, service) if endpoints is not None else None
 
+    def template(self, namespace: str, kind: str, name: str) -> str | None:
+        """What the pods of a workload are made from, as 16 hex digits; None: not known (yet), or it is not there.
+
+        The first question for a kind begins a list and a watch of it.
+        """
+        if kind not in _WORKLOADS:
+            return None
+        cache = self._workloads.get((kind, "")) or self._workloads.get((kind, namespace))
+        if cache is None:
+            cache = self._follow_workloads(kind, namespace)
+        if cache is None:
+            return None
+        self._templates_asked.add((kind, namespace, name))
+        found = cache.get((namespace, name))
+        return found.digest if found is not None else None
+
+    def _follow_workloads(self, kind: str, namespace: str) -> Cache[tuple[str, str], _Template] | None:
+        followed_in = "" if "" in self._launches else namespace
+        with self._turn:
+            known = self._workloads.get((kind, followed_in))
+            if known is not None or not self._running or followed_in not in self._launches:
+                return known
+            cache = self._workloads[kind, followed_in] = Cache[tuple[str, str], _Template](lambda one: one.version)
+
+            def changed(key: tuple[str, str], before: _Template | None, after: _Template | None) -> None:
+                if (before and before.digest) != (after and after.digest):
+                    self._template_changed(kind, *key)
+
+            follower = self._follower(_WORKLOADS[kind], followed_in, cache, _place_of, _template, changed)
+            self._following_workloads.append(follower)
+            follower.start(self._answers_again)
+            return cache
+
+    def pod_versions(self, namespace: str, service: str, label: str) -> Mapping[str, int] | None:
+        """How many ready pods behind a Service carry each value of a label ("" where it is missing); None: not known.
+
+        Their labels are read beside, and only after a question, so the first one is answered by None. None too where a
+        ready endpoint is no pod that was read.
+        """
+        endpoints = _of_namespace(self._slices, namespace)
+        behind = endpoints.pods(namespace, service) if endpoints is not None else None
+        if behind is None:
+            return None
+        with self._turn:
+            self._pod_labels.setdefault(namespace, set()).add(label)
+        pods = self._pods.ask(namespace)
+        return objects.count_versions(behind, pods, label) if pods is not None else None
+
+    def _list_pods(self, namespace: str) -> dict[bytes, dict[str, str]]:
+        with self._turn:
+            labels = set(self._pod_labels.get(namespace, ()))
+        documents, _ = _ApiFeed(self._watching, self._settings, _PODS, namespace, _METADATA_ONLY).list()
+        return objects.labels_of_pods(documents, labels)
+
     def subscribe(self, callback: Callable[[LaunchKey], None]) -> None:
-        """Calls back, from a watch's thread, when a launch came, went or changed in more than its status."""
+        """Calls back, from a watch's thread, when a launch came, went or changed in more than its status.
+
+        Or when the template of a workload that it names has changed, if that was asked for before.
+        """
         self._listeners.append(callback)
 
     def read_launch(self, key: LaunchKey) -> Launch:
@@ -234,26 +339,80 @@ class Kubernetes:
 
         Raises ConflictError when it is not, NotFoundError when it is gone, else RefusedError or UnansweredError.
         """
+        write = {"op": "add", "path": "/status", "value": dict(status)}
+        return self._keep_launch(self._patch_launch(launch, [write], "status", "/status"))
+
+    def _patch_launch(
+        self, launch: Launch, writes: list[dict[str, Any]], part: str, subresource: str = ""
+    ) -> dict[str, Any]:
+        """The object after a patch of the very version given. Raises ConflictError when it is not that any more."""
         path = _LAUNCHES.of(launch.key.namespace, launch.key.name)
-        body: list[dict[str, Any]] = [
+        what = f"Launch {launch.key}: {part}"
+        tests = [
             {"op": "test", "path": "/metadata/uid", "value": launch.uid},
             {"op": "test", "path": "/metadata/resourceVersion", "value": launch.resource_version},
-            {"op": "add", "path": "/status", "value": dict(status)},
         ]
-        what = f"Launch {launch.key}: status"
         try:
-            return self._keep_launch(self._api.patch(f"{path}/status", body, what))
+            return self._api.patch(path + subresource, [*tests, *writes], what)
         except _UnprocessableError as refusal:
             # a failed test and a refused value have the same code; nothing was written in either case
             try:
                 now = self._api.get(path, what)
             except UnansweredError as error:
                 raise ConflictError(f"{what} was not written, and why is not known: {error}") from refusal
-            metadata = now.get("metadata") or {}
-            if (metadata.get("uid"), metadata.get("resourceVersion")) != (launch.uid, launch.resource_version):
+            if _identity(now) != (launch.uid, launch.resource_version):
                 self._keep_launch(now)
                 raise ConflictError(f"{what}: somebody else changed the launch in between") from refusal
             raise
+
+    def annotate(self, key: LaunchKey, changes: Mapping[str, str | None]) -> Launch:
+        """Sets (or with None removes) annotations of ours, named without their prefix, and touches nothing else.
+
+        Raises NotFoundError, RefusedError (also for what is no name or text) or UnansweredError.
+        """
+        # a merge patch adds the map where it is missing, and needs no read before
+        body = {"metadata": {"annotations": objects.full_names(key, changes)}}
+        path = _LAUNCHES.of(key.namespace, key.name)
+        return self._keep_launch(self._api.patch(path, body, f"Launch {key}: annotations"))
+
+    def set_finalizer(self, launch: Launch, present: bool) -> Launch:  # noqa: FBT001 - the Protocol's
+        """Lets our finalizer be there, or not, if the launch is still the one that was read; returns what was stored.
+
+        A launch that is being deleted vanishes with its last finalizer; that, and that it is gone already, is no error.
+        Raises ConflictError when somebody else changed it, NotFoundError when it is gone and should be kept, else
+        RefusedError or UnansweredError.
+        """
+        what = f"Launch {launch.key}: finalizer"
+        gone = dataclasses.replace(launch, finalized=False)
+        try:
+            now = self._api.get(_LAUNCHES.of(launch.key.namespace, launch.key.name), what)
+            uid, version = _identity(now)
+            if uid != launch.uid and not present:
+                return gone
+            if (uid, version) != (launch.uid, launch.resource_version):
+                self._keep_launch(now)
+                raise ConflictError(f"{what}: somebody else changed the launch in between")
+            finalizers: list[str] = (now.get("metadata") or {}).get("finalizers") or []
+            if (FINALIZER in finalizers) == present:
+                return self._keep_launch(now)
+            stored = self._patch_launch(launch, _finalizing(finalizers, present=present), "finalizer")
+        except NotFoundError:
+            if present:
+                raise
+            return gone
+        if launch.deleting and finalizers == [FINALIZER]:
+            return gone  # the watch tells that it went; to keep what was answered could bring it back
+        return self._keep_launch(stored)
+
+    def write_event(self, event: Event) -> None:
+        """Stores an Event about a launch; that it is stored already is no error: it was sent before.
+
+        Raises NotFoundError, RefusedError or UnansweredError.
+        """
+        launch = self.launch(event.key)
+        document = events.event_document(event, launch.uid if launch is not None else "")
+        with contextlib.suppress(ConflictError):
+            self._api.post(_EVENTS.of(event.key.namespace), document, f"Launch {event.key}: event {event.reason}")
 
     def patch_route(self, patch: RoutePatch, dry_run: bool = False) -> Route:  # noqa: FBT001, FBT002 - the Protocol's
         """Changes exactly what the patch says if everything it tests still holds; returns what was stored.
@@ -288,6 +447,7 @@ class Kubernetes:
         return world.read_launch(document, before, self._recorded)
 
     def _keep_launch(self, document: Document) -> Launch:
+        self._launches_as_of = object()
         key = _launch_key(document)
         launch = self._read_launch(document, self.launch(key))
         cache = _of_namespace(self._launches, key.namespace)
@@ -306,8 +466,27 @@ class Kubernetes:
         return self._routes.get((key.kind, "")) or self._routes.get((key.kind, key.namespace))
 
     def _launch_changed(self, key: LaunchKey, before: Launch | None, after: Launch | None) -> None:
+        self._launches_as_of = object()
         if before is not None and after is not None and _without_status(before) == _without_status(after):
             return
+        self._tell(key)
+
+    def _template_changed(self, kind: str, namespace: str, name: str) -> None:
+        place = (kind, namespace, name)
+        if place not in self._templates_asked:
+            return
+        as_of = self._launches_as_of
+        made_as_of, naming = self._naming
+        if made_as_of is not as_of:  # made once for many changes: the first list of a kind brings all of them
+            naming = {}
+            for launch in self.launches():
+                for named_kind, named in objects.workloads_of(launch):
+                    naming.setdefault((named_kind, launch.key.namespace, named), []).append(launch.key)
+            self._naming = (as_of, naming)
+        for key in naming.get(place, ()):
+            self._tell(key)
+
+    def _tell(self, key: LaunchKey) -> None:
         for listener in list(self._listeners):
             try:
                 listener(key)
@@ -316,7 +495,7 @@ class Kubernetes:
                     self._on_problem(f"a listener for launches failed ({type(error).__name__}: {error})")
 
     def _answers_again(self) -> None:
-        for followed in self._followed:
+        for followed in [*self._followed, *self._following_workloads]:
             followed.hurry()
 
 
@@ -326,6 +505,22 @@ def _version(value: Launch | Route) -> str:
 
 def _without_status(launch: Launch) -> tuple[object, ...]:
     return launch.uid, launch.generation, dict(launch.annotations), launch.deleting
+
+
+def _identity(document: Document) -> tuple[str, str]:
+    metadata = document.get("metadata") or {}
+    return str(metadata.get("uid")), str(metadata.get("resourceVersion"))
+
+
+def _finalizing(finalizers: list[str], *, present: bool) -> list[dict[str, Any]]:
+    """The operations that add our finalizer to these, or take it away; they hold only while the list is this one."""
+    path = "/metadata/finalizers"
+    if not present:
+        place = f"{path}/{finalizers.index(FINALIZER)}"
+        return [{"op": "test", "path": place, "value": FINALIZER}, {"op": "remove", "path": place}]
+    if finalizers:
+        return [{"op": "add", "path": f"{path}/-", "value": FINALIZER}]
+    return [{"op": "test", "path": path, "value": None}, {"op": "add", "path": path, "value": [FINALIZER]}]
 
 
 def _of_namespace(parts: Mapping[str, Any], namespace: str) -> Any:
@@ -347,28 +542,40 @@ def _route_reader(kind: str) -> tuple[Callable[[Document], RouteKey], Callable[[
     return key_of, read
 
 
+def _place_of(document: Document) -> tuple[str, str]:
+    return document["metadata"]["namespace"], document["metadata"]["name"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Template:
+    version: str
+    digest: str
+
+
+def _template(document: Document, before: _Template | None) -> _Template:  # noqa: ARG001 - see Followed
+    return _Template(document["metadata"]["resourceVersion"], objects.template_hash(document))
+
+
 @dataclass(frozen=True, slots=True)
 class _Slice:
+    """``pods`` are those of the ready endpoints, as :func:`objects.pods_behind` has them."""
+
     version: str
     service: str
     family: str
     ready: int
-
-
-def _slice_key(document: Document) -> tuple[str, str]:
-    return document["metadata"]["namespace"], document["metadata"]["name"]
+    pods: bytes | None
 
 
 def _slice(document: Document, before: _Slice | None) -> _Slice:  # noqa: ARG001 - see Followed
     metadata = document["metadata"]
+    ready = objects.ready_endpoints(document)
     return _Slice(
         version=metadata["resourceVersion"],
-        service=(metadata.get("labels") or {}).get("kubernetes.io/service-name", ""),
+        service=(metadata.get("labels") or {}).get(objects.SERVICE_LABEL, ""),
         family=document.get("addressType") or "",
-        # the API says of a missing condition: take it for ready
-        ready=sum(
-            (endpoint.get("conditions") or {}).get("ready") is not False for endpoint in document.get("endpoints") or ()
-        ),
+        ready=len(ready),
+        pods=objects.pods_behind(ready),
     )
 
 
@@ -397,6 +604,12 @@ class _Endpoints:
             for one in self._services.get((namespace, service), {}).values():
                 families[one.family] = families.get(one.family, 0) + one.ready
         return max(families.values(), default=None)
+
+    def pods(self, namespace: str, service: str) -> list[bytes | None] | None:
+        """What stands behind each slice of a Service; None where no slice tells."""
+        with self._lock:
+            slices = self._services.get((namespace, service))
+            return [one.pods for one in slices.values()] if slices else None
 
 
 class _UnprocessableError(RefusedError):
@@ -461,16 +674,30 @@ class _Api:
         self._client = self._connect()
         self._renewed_at = -_RENEWED_AT_MOST_EACH_S
 
-    def get(self, path: str, what: str, query: Mapping[str, str] | None = None, seconds: float = 0.0) -> dict[str, Any]:
+    def get(
+        self,
+        path: str,
+        what: str,
+        query: Mapping[str, str] | None = None,
+        seconds: float = 0.0,
+        accept: str = _JSON,
+    ) -> dict[str, Any]:
         """One document, within the read time-out or that many seconds in all."""
-        return self._document(self._send("GET", path, query or {}, None, what), what, seconds)
+        return self._document(self._send("GET", path, query or {}, None, what, accept=accept), what, seconds)
 
-    def patch(self, path: str, body: list[dict[str, Any]], what: str, *, dry_run: bool = False) -> dict[str, Any]:
-        """The object as it is after a JSON patch."""
+    def patch(
+        self, path: str, body: list[dict[str, Any]] | dict[str, Any], what: str, *, dry_run: bool = False
+    ) -> dict[str, Any]:
+        """The object as it is after a patch: a list is a JSON patch, a mapping a merge patch."""
         query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}
         if dry_run:
             query["dryRun"] = "All"
         return self._document(self._send("PATCH", path, query, body, what), what)
+
+    def post(self, path: str, body: dict[str, Any], what: str) -> dict[str, Any]:
+        """The new object as it was stored."""
+        query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}
+        return self._document(self._send("POST", path, query, body, what), what)
 
     @contextlib.contextmanager
     def stream(self, path: str, what: str, query: Mapping[str, str], silence_s: float) -> Iterator[Iterator[bytes]]:
@@ -494,15 +721,17 @@ class _Api:
         method: str,
         path: str,
         query: Mapping[str, str],
-        body: list[dict[str, Any]] | None,
+        body: list[dict[str, Any]] | dict[str, Any] | None,
         what: str,
         read_timeout_s: float = 0.0,
+        accept: str = _JSON,
     ) -> urllib3.BaseHTTPResponse:
         """The answer's head: its status was good, its body is still to be read."""
         url = path + ("?" + urlencode(query) if query else "")
-        headers = {"Accept": "application/json"}
+        headers = {"Accept": accept}
         if body is not None:
-            headers["Content-Type"] = _JSON_PATCH
+            patched = _JSON_PATCH if isinstance(body, list) else _MERGE_PATCH
+            headers["Content-Type"] = patched if method == "PATCH" else _JSON
         timeouts = (self._settings.connect_timeout_s, read_timeout_s or self._settings.read_timeout_s)
         response: urllib3.BaseHTTPResponse | None = None
         for renewed in (False, True):
@@ -606,13 +835,16 @@ class _Api:
 
 
 class _ApiFeed:
-    """LIST and WATCH of one kind, of one namespace or of all."""
+    """LIST and WATCH of one kind, of one namespace or of all; lists are asked for in the form ``accept``."""
 
-    def __init__(self, api: _Api, settings: KubernetesSettings, path: _Path, namespace: str) -> None:
+    def __init__(
+        self, api: _Api, settings: KubernetesSettings, path: _Path, namespace: str, accept: str = _JSON
+    ) -> None:
         self._api = api
         self._settings = settings
+        self._accept = accept
         self._path = path.of(namespace)
-        self._what = f"{path.plural}.{path.group}"
+        self._what = f"{path.plural}.{path.group}".rstrip(".")
         self._selector = {"labelSelector": path.selector} if path.selector else {}
         self._missing = f"the API server does not know {path.plural} of {path.group}/{path.version}; install their CRD"
 
@@ -664,7 +896,7 @@ class _ApiFeed:
             **({"continue": following} if following else {}),
         }
         try:
-            page = self._api.get(self._path, self._what, query, self._settings.list_timeout_s)
+            page = self._api.get(self._path, self._what, query, self._settings.list_timeout_s, self._accept)
         except NotFoundError as error:
             raise NotFoundError(self._missing) from error
         if not isinstance(page.get("metadata"), dict) or "resourceVersion" not in page["metadata"]:

@@ -14,7 +14,16 @@ from typing import NamedTuple
 import promql_parser
 from promql_parser import Expr, MatchOp, VectorSelector
 
-from controller.core.normal_form import ANCHOR_WINDOW_S, anchored_difference, duration, sum_by, young_process
+from controller.core.normal_form import (
+    ANCHOR_WINDOW_S,
+    alerting_alive,
+    anchored_difference,
+    duration,
+    incidents_begun,
+    incidents_firing,
+    sum_by,
+    young_process,
+)
 from controller.core.series import Subject
 from controller.errors import RefusedError
 
@@ -76,7 +85,8 @@ class Confinement:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked about one subject. ``parts`` are (bad, total), (bucket, count) or the one bare value.
+    """What is asked about one subject. ``parts`` are (bad, total), (bucket, count), (begun, firing, alive) or the one
+    bare value.
 
     A part is a selector of counters, or a ready expression. Questions with one ``family`` differ in nothing but the
     values of equality conditions, so that they can be asked as one.
@@ -119,7 +129,10 @@ def one_of(label: str, values: Iterable[str]) -> Matcher:
 
 
 def question(subject: Subject, confinement: Confinement) -> Question:
-    """What Prometheus is asked about a subject whose series is a ratio, a latency or a bare value.
+    """What Prometheus is asked about a subject whose series is a ratio, a latency, a bare value or incidents.
+
+    Incidents are not confined to the namespace: an alert has the labels that its rule gave it, which need not hold one,
+    and an incident that is left out would be a pass.
 
     Raises:
         RefusedError: an expression that cannot be read, or not be confined; the message names the metric and its field.
@@ -135,6 +148,11 @@ def question(subject: Subject, confinement: Confinement) -> Question:
     inside: tuple[Matcher, ...] = ()
     if confinement.enforced:
         inside = (Matcher(confinement.namespace_label, "=", subject.namespace),)
+    if series.kind == "incidents":
+        which = str(_Expression(series.total, "incidents, field matchers", values, ()).counter())
+        interval = series.interval
+        asked = (incidents_begun(which, interval), incidents_firing(which, interval), alerting_alive(interval))
+        return Question(asked, interval, asked)
     where = f'metric "{series.metric}"'
     if series.kind == "value":
         text = _Expression(series.total, f"{where}, field value.query", values, inside).value()

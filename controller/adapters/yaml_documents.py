@@ -7,11 +7,11 @@ again, and refused when it changed anything else.
 
 from __future__ import annotations
 
-import copy
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -22,7 +22,11 @@ MAX_NODES = 500_000
 
 Path = tuple[str | int, ...]
 
+REMOVED: Final = object()
+"""As the value of a change: the key of a mapping, or the item of a list, goes."""
+
 _TAG = "tag:yaml.org,2002:"
+_MARK = re.compile(r"^---(?=\s|$)", re.MULTILINE)
 
 
 class YamlError(Exception):
@@ -52,34 +56,69 @@ def read_documents(text: str) -> list[YamlDocument]:
 
 
 def edited(text: str, number: int, changes: Mapping[Path, Any]) -> tuple[str, list[YamlDocument]]:
-    """The text with some values of one document set, each a scalar or a flat mapping of them; and how it reads then.
+    """The text with some values of one document set, and how it reads then.
 
-    ``number`` counts documents from 0. A path may name a key that is missing in its mapping; it is added there.
+    A value is a scalar, a flat mapping or list of scalars, or REMOVED. ``number`` counts documents from 0. A path may
+    name a key that is missing in its mapping, or the place behind the last item of a list; it is added there.
     Raises YamlError when the text cannot be changed at these places alone.
     """
     nodes = _compose(text)
-    before = [_Values().of(node) for node in nodes]
-    wanted = copy.deepcopy(before)
-    splices: list[tuple[int, int, str]] = []
-    for path, value in changes.items():
-        _set(wanted[number], path, value)
-        splices.append(_splice(text, nodes[number], path, value))
-    for start, end, new in sorted(splices, key=lambda splice: splice[0], reverse=True):
-        text = text[:start] + new + text[end:]
-    documents: list[YamlDocument] = []
+    wanted = [_Values().of(node) for node in nodes]
+    # what two removals take along may overlap, so each looks at the text that the one before it has left
+    settings = {path: value for path, value in changes.items() if value is not REMOVED}
+    removals = [{path: value} for path, value in changes.items() if value is REMOVED]
+    for step in filter(None, [settings, *reversed(removals)]):
+        splices: list[tuple[int, int, str]] = []
+        for path, value in step.items():
+            _set(wanted[number], path, value)
+            splices.append(_splice(text, nodes[number], path, value))
+        text = _spliced(text, splices)
+        places = ", ".join(".".join(map(str, path)) for path in step)
+        nodes = _as_wanted(text, wanted, places, nodes[number])
+    return text, [YamlDocument(value, _line(node)) for value, node in zip(wanted, nodes, strict=True)]
+
+
+def removed(text: str, number: int) -> tuple[str, list[YamlDocument]]:
+    """The text without one of its documents (from 0), and how it reads then; comments above its ``---`` stay.
+
+    Raises YamlError when that would change another one.
+    """
+    nodes = _compose(text)
+    wanted = [_Values().of(node) for place, node in enumerate(nodes) if place != number]
+    starts = [_document_start(text, nodes, place) for place in range(len(nodes))]
+    end = starts[number + 1] if number + 1 < len(nodes) else len(text)
+    text = text[: starts[number]] + text[end:]
+    after = _as_wanted(text, wanted, "this document", nodes[number])
+    return text, [YamlDocument(value, _line(node)) for value, node in zip(wanted, after, strict=True)]
+
+
+def _document_start(text: str, nodes: list[Node], place: int) -> int:
+    """Where a document begins: at its ``---``, or at its first value where it has none."""
+    first: int = nodes[place].start_mark.index
+    before: int = nodes[place - 1].end_mark.index if place else 0
+    return max((found.start() for found in _MARK.finditer(text, before, first)), default=first)
+
+
+def _as_wanted(text: str, wanted: list[Any], what: str, node: Node) -> list[Node]:
+    """The documents of a text that was changed. Raises YamlError when they are not as they should be."""
     why = ""
     try:
-        documents = read_documents(text)
+        nodes = _compose(text)
+        if [_Values().of(document) for document in nodes] == wanted:
+            return nodes
     except YamlError as error:
         why = f": {error.message}"
-    if [document.value for document in documents] != wanted:
-        places = ", ".join(".".join(map(str, path)) for path in changes)
-        raise YamlError(
-            f"{places} cannot be set without changing other values (an anchor or an alias?){why}; write it out in full",
-            _line(nodes[number]),
-            1,
-        )
-    return text, documents
+    raise YamlError(
+        f"{what} cannot be changed without changing other values (an anchor or an alias?){why}; write it out in full",
+        _line(node),
+        1,
+    )
+
+
+def _spliced(text: str, splices: list[tuple[int, int, str]]) -> str:
+    for start, end, new in sorted(splices, key=lambda splice: splice[0], reverse=True):
+        text = text[:start] + new + text[end:]
+    return text
 
 
 def _compose(text: str) -> list[Node]:
@@ -176,12 +215,21 @@ def _splice(text: str, root: Node, path: Path, value: Any) -> tuple[int, int, st
     for step in path[:-1]:
         node = _child(node, step, path)
     name = path[-1]
-    if not isinstance(node, MappingNode):
-        raise _at(node, f"{'.'.join(map(str, path))} has no mapping to stand in")
-    for key_node, value_node in node.value:
-        if isinstance(key_node, ScalarNode) and key_node.value == name:
-            return _replacement(text, key_node, value_node, value)
-    return _insertion(text, node, str(name), value)
+    if isinstance(node, SequenceNode) and isinstance(name, int):
+        items = [(item, item) for item in node.value]
+        if value is REMOVED and name < len(items):
+            return _removal(text, node, items, name)
+        if value is not REMOVED and name == len(items) > 0:
+            return _appendix(text, node, value)
+    elif isinstance(node, MappingNode):
+        for place, (key_node, value_node) in enumerate(node.value):
+            if isinstance(key_node, ScalarNode) and key_node.value == name:
+                if value is REMOVED:
+                    return _removal(text, node, node.value, place)
+                return _replacement(text, key_node, value_node, value)
+        if value is not REMOVED:
+            return _insertion(text, node, str(name), value)
+    raise _at(node, f"{'.'.join(map(str, path))} has no place to stand in")
 
 
 def _replacement(text: str, key_node: Node, value_node: Node, value: Any) -> tuple[int, int, str]:
@@ -191,7 +239,8 @@ def _replacement(text: str, key_node: Node, value_node: Node, value: Any) -> tup
     if not text[start:end].strip():
         colon = text.index(":", key_node.end_mark.index) + 1
         return colon, colon, " " + _flow(value)
-    return start, end, _flow(value)
+    # a block of text has the end of its last line in it
+    return start, start + len(text[start:end].rstrip()), _flow(value)
 
 
 def _insertion(text: str, node: MappingNode, name: str, value: Any) -> tuple[int, int, str]:
@@ -202,7 +251,7 @@ def _insertion(text: str, node: MappingNode, name: str, value: Any) -> tuple[int
     pairs = [pair for pair in node.value if pair[0].value == "name" and _plain(pair[1])]
     first = node.value[0][0]
     if node.flow_style:
-        write = json.dumps if text[first.start_mark.index] == '"' else _flow
+        write = _quoted if text[first.start_mark.index] == '"' else _flow
         pair = f"{write(name)}: {write(value)}"
         if pairs:
             after = pairs[0][1].end_mark.index
@@ -226,6 +275,82 @@ def _insertion(text: str, node: MappingNode, name: str, value: Any) -> tuple[int
     return begin.index, begin.index, f"{pair}{line_end}{indent}"
 
 
+def _appendix(text: str, node: SequenceNode, value: Any) -> tuple[int, int, str]:
+    """Behind the last item of a list that is not empty."""
+    last = node.value[-1]
+    after = _end(last)
+    if node.flow_style:
+        return after, after, f", {_flow(value)}"
+    line_end = "\r\n" if "\r\n" in text else "\n"
+    indent = " " * _dash(text, last.start_mark.index)[1]
+    after = _line_end(text, after)
+    if after and text[after - 1] == "\n":  # the item was a block of text, with its own end of line
+        return after, after, f"{indent}- {_flow(value)}{line_end}"
+    return after, after, f"{line_end}{indent}- {_flow(value)}"
+
+
+def _removal(
+    text: str, node: MappingNode | SequenceNode, pairs: list[tuple[Node, Node]], place: int
+) -> tuple[int, int, str]:
+    """A pair of a mapping (or an item of a list, as a pair with itself) with all that belongs to it alone."""
+    key, value = pairs[place]
+    begin = _begin(text, key)
+    end = max(_end(value), key.end_mark.index)
+    if node.flow_style:
+        if place + 1 < len(pairs):
+            return begin, _begin(text, pairs[place + 1][0]), ""
+        if place:
+            before = pairs[place - 1]
+            return max(_end(before[1]), before[0].end_mark.index), end, ""
+        return begin, end, ""
+    if isinstance(node, SequenceNode):
+        begin = _dash(text, begin)[0]
+    line = text.rfind("\n", 0, begin) + 1
+    if text[line:begin].strip():
+        # it shares its line with what it stands in, which the next one then takes over
+        if place + 1 == len(pairs):
+            raise _at(key, "nothing would be left here; remove it by hand")
+        following = _begin(text, pairs[place + 1][0])
+        return begin, _dash(text, following)[0] if isinstance(node, SequenceNode) else following, ""
+    end = _line_end(text, end)
+    if end > line and text[end - 1] == "\n":
+        return line, end, ""
+    end += 1 + text.startswith("\r\n", end)
+    return line, min(end, len(text)), ""
+
+
+def _begin(text: str, node: Node) -> int:
+    """Where a key or an item begins: a key written as ``? key`` at its question mark."""
+    begin: int = node.start_mark.index
+    before = text[:begin].rstrip(" \t")
+    return len(before) - 1 if len(before) < begin and re.search(r"(?:^|[\s{,])\?$", before[-2:]) else begin
+
+
+def _end(node: Node) -> int:
+    """Where a value really ends: a block says that it ends where the next thing begins."""
+    if isinstance(node, MappingNode | SequenceNode) and not node.flow_style and node.value:
+        last = node.value[-1]
+        if isinstance(node, SequenceNode):
+            return _end(last)
+        return max(int(last[0].end_mark.index), _end(last[1]))
+    return int(node.end_mark.index)
+
+
+def _dash(text: str, item: int) -> tuple[int, int]:
+    """The place and the column of the dash before an item of a list."""
+    place = text.rindex("-", 0, item)
+    return place, place - text.rfind("\n", 0, place) - 1
+
+
+def _line_end(text: str, after: int) -> int:
+    """The end of the line without its line break; where a block of text ends, the beginning of the line after it."""
+    if after and text[after - 1] == "\n":
+        return after
+    end = text.find("\n", after)
+    end = len(text) if end < 0 else end
+    return end - (text[end - 1 : end] == "\r")
+
+
 def _child(node: Node, step: str | int, path: Path) -> Node:
     if isinstance(step, int) and isinstance(node, SequenceNode) and step < len(node.value):
         item: Node = node.value[step]
@@ -246,19 +371,37 @@ def _plain(node: Node) -> bool:
 def _flow(value: Any) -> str:
     """A value as it is written on one line; keys of the usual letters stay bare."""
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_flow(key)}: {json.dumps(item)}" for key, item in value.items()) + "}"
+        return "{" + ", ".join(f"{_flow(key)}: {_quoted(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_flow(item) for item in value) + "]"
     if isinstance(value, str) and value.replace(".", "a").replace("/", "a").replace("-", "a").isalnum():
-        return value if value[0].isalpha() and value.isascii() and value not in _WORDS else json.dumps(value)
-    return json.dumps(value)
+        return value if value[0].isalpha() and value.isascii() and value not in _WORDS else _quoted(value)
+    return _quoted(value)
+
+
+def _quoted(value: Any) -> str:
+    """As in JSON, but with the one spelling of a rare letter that YAML has too: JSON writes it as two halves."""
+    if not isinstance(value, str):
+        return json.dumps(value)
+    escaped = json.dumps(value, ensure_ascii=False)
+    return "".join(letter if letter.isprintable() else f"\\U{ord(letter):08x}" for letter in escaped)
 
 
 _WORDS = frozenset({"true", "false", "null", "True", "False", "Null", "TRUE", "FALSE", "NULL"})
 
 
 def _set(value: Any, path: Path, new: Any) -> None:
-    for step in path[:-1]:
-        value = value[step]
-    value[path[-1]] = dict(new) if isinstance(new, Mapping) else new
+    try:
+        for step in path[:-1]:
+            value = value[step]
+        if new is REMOVED:
+            del value[path[-1]]
+        elif isinstance(value, list) and path[-1] == len(value):
+            value.append(new)
+        else:
+            value[path[-1]] = dict(new) if isinstance(new, Mapping) else new
+    except (LookupError, TypeError) as error:
+        raise YamlError(f"{'.'.join(map(str, path))} is not here", 1, 1) from error
 
 
 def _line(node: Node) -> int:

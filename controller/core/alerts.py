@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +15,7 @@ from controller.core.world import LaunchKey
 
 HELD = "LaunchHeld"
 ROLLED_BACK = "LaunchRolledBack"
+TARGET_ROLLED_BACK = "LaunchTargetRolledBack"
 ROLLED_BACK_SECONDS = 3600.0
 """A rollback is told for this long after it ended; the state stays, the news does not."""
 
@@ -41,6 +42,7 @@ class Alert:
     decision: str
     weights: str
     role: str = ""
+    target: str = ""
 
     @property
     def labels(self) -> Mapping[str, str]:
@@ -52,7 +54,8 @@ class Alert:
             "launch": self.key.name,
             "component": "launch",
         }
-        return labels | {"role": self.role} if self.role else labels
+        more = {"role": self.role, "target": self.target}
+        return labels | {name: value for name, value in more.items() if value}
 
     @property
     def annotations(self) -> Mapping[str, str]:
@@ -77,7 +80,7 @@ def alerts_of_decision(key: LaunchKey, decision: Decision) -> tuple[Alert, ...]:
     A decision's own status lacks its message and its record until it is stored; the alert does not wait for that.
     """
     status = decision.status
-    if status.state not in (State.HELD, State.ROLLING_BACK, State.ROLLED_BACK):
+    if status.state not in (State.HELD, State.ROLLING_BACK, State.ROLLED_BACK) and not _withdrawn(status):
         return ()
     status = with_evidence(decision) if decision.decisive else status.model_copy(update={"message": decision.message})
     return alerts_of(key, status, decision.at)
@@ -85,11 +88,36 @@ def alerts_of_decision(key: LaunchKey, decision: Decision) -> tuple[Alert, ...]:
 
 def alerts_of(key: LaunchKey, status: Status, now: float) -> tuple[Alert, ...]:
     """The complete set of alerts that should be firing for the launch at ``now`` (epoch seconds)."""
-    if status.state is State.HELD:
-        return (_held(key, status, now),)
     if status.state in (State.ROLLING_BACK, State.ROLLED_BACK):
         return _rolled_back(key, status, now)
-    return ()
+    taken_out = tuple(_target_rolled_back(key, status, now))
+    return (_held(key, status, now), *taken_out) if status.state is State.HELD else taken_out
+
+
+def _withdrawn(status: Status) -> frozenset[str]:
+    """The targets that were taken out of the run."""
+    return frozenset(target.name for target in status.targets if target.withdrawn)
+
+
+def _target_rolled_back(key: LaunchKey, status: Status, now: float) -> Iterator[Alert]:
+    """One alert for each target that was taken out lately, told like a rollback."""
+    left = set(_withdrawn(status))
+    for record in reversed(status.decisions):
+        if record.signal != Signal.WITHDRAWN.value or now - record.at > ROLLED_BACK_SECONDS:
+            continue
+        for name in sorted(left.intersection(record.weights)):
+            left.discard(name)
+            yield Alert(
+                name=TARGET_ROLLED_BACK,
+                severity="critical",
+                key=key,
+                starts_at=record.at,
+                summary=f"Target {name} of launch {key} was taken out of the run ({record.signal})",
+                description=record.message,
+                decision=record.id,
+                weights=_weights(status),
+                target=name,
+            )
 
 
 def _held(key: LaunchKey, status: Status, now: float) -> Alert:
@@ -98,7 +126,7 @@ def _held(key: LaunchKey, status: Status, now: float) -> Alert:
     since = hold.since if hold else first.at if first else now
     return Alert(
         name=HELD,
-        severity="warning",
+        severity="critical" if hold and hold.reason == Signal.ESCALATED.value else "warning",
         key=key,
         starts_at=since,
         summary=f"Launch {key} is held at {status.weight or '0%'} ({hold.reason if hold else status.reason})",
@@ -111,8 +139,8 @@ def _held(key: LaunchKey, status: Status, now: float) -> Alert:
 def _rolled_back(key: LaunchKey, status: Status, now: float) -> tuple[Alert, ...]:
     first = _first_of_newest(status, _ROLLBACK)
     cause = first.signal if first else status.reason
-    if cause == Signal.REVISION_CHANGED.value:
-        return ()  # a new revision takes the old one's traffic away as part of the plan
+    if cause in (Signal.REVISION_CHANGED.value, Signal.DELETED.value):
+        return ()  # the traffic is taken away as part of the plan
     ended = status.ended_at if status.state is State.ROLLED_BACK else None
     if ended is not None and now - ended > ROLLED_BACK_SECONDS:
         return ()

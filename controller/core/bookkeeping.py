@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from controller.core.evidence import Fold, advance, begin, in_force
+from controller.core.evidence import Criterion, Fold, Outcome, advance, begin, in_force
+from controller.core.facts import Judged
 from controller.core.observation import Observation, TargetView
 from controller.core.plan import Phase, Plan, standing
-from controller.core.questions import criteria_of, fold_key, reading_of, valid_plan
-from controller.core.status import Intent, State, Status, TargetStatus
+from controller.core.questions import criteria_of, fold_key, reading_of, watched, watched_targets
+from controller.core.status import UNDER_WAY, Intent, PhaseSummary, State, Status, TargetStatus
+from controller.core.words import sentence
 
 ACCEPT_TIMEOUT = 60.0
 """Seconds that a route's parents have to accept a weight before the share seen in Prometheus decides."""
 SHARE_TOLERANCE = 0.02
 SHARE_REQUESTS = 100
-_UNDER_WAY = (State.PROGRESSING, State.JUDGING, State.HELD)
 
 
 class Standing(NamedTuple):
@@ -26,48 +27,17 @@ class Standing(NamedTuple):
     phase: Phase | None
 
 
-def refusals(seen: Observation) -> dict[str, str]:
-    """Why a verb does not fit where the launch stands."""
-    status = seen.status
-    refused: dict[str, str] = {}
-    if status.run is None:
-        refused["rollback"] = "no run has started; use hold to keep it from starting"
-    elif status.state is State.ROLLED_BACK:
-        refused["rollback"] = "it is rolled back already"
-    if not isinstance(seen.plan, Plan):
-        refused["retry"] = f"the plan has faults: {seen.plan.faults[0]}"
-    elif "rollback" in seen.annotations:
-        refused["retry"] = "the rollback annotation is still there; remove it first"
-    elif status.state is State.ROLLING_BACK:
-        refused["retry"] = "it is still rolling back; wait until the canary is at 0%"
-    elif status.state is State.SUCCEEDED:
-        refused["retry"] = "the run has succeeded; give a new revision to run again"
-    elif status.hold is None and status.state is not State.ROLLED_BACK and not _edited(seen):
-        refused["retry"] = "nothing is held that retry could judge again"
-    return refused
-
-
-def _edited(seen: Observation) -> bool:
-    plan = valid_plan(seen.plan)
-    if plan is None or seen.status.run is None:
-        return False
-    if seen.running is None:
-        return True
-    index = plan.phase_index(seen.running.phases[0].name)
-    return index < 0 or plan.phases[index].digest != seen.running.phases[0].digest
-
-
 def retry(seen: Observation, status: Status, plan: Plan) -> Standing:
     """Judge again: evidence starts anew, an edited phase is accepted, a rolled-back run becomes a new one."""
     if status.state is State.ROLLED_BACK or status.run is None:
-        fresh = Status(
-            observed_generation=status.observed_generation,
-            epoch=status.epoch,
-            sequence=status.sequence,
-            overrides=status.overrides,
-            decisions=status.decisions,
-            conditions=status.conditions,
-            run=None if status.run is None else status.run.model_copy(update={"revision": ""}),
+        fresh = status.model_copy(
+            update={
+                "run": None if status.run is None else status.run.model_copy(update={"revision": ""}),
+                "state": State.PENDING,
+                "intent": None,
+                "hold": None,
+                "ended_at": None,
+            }
         )
         return Standing(fresh, {}, None)
     index = max(plan.phase_index(status.phase), 0)
@@ -77,17 +47,38 @@ def retry(seen: Observation, status: Status, plan: Plan) -> Standing:
     status = status.model_copy(
         update={
             "hold": None,
+            "grant": None,
+            "approvals": (),
             "run": run,
             "phase": phase.name,
+            "phase_started_at": status.phase_started_at if same else None,
             "step": min(status.step, len(phase.steps)) if same else 0,
+            "gate": None if status.gate is None else status.gate.model_copy(update={"passed_at": None}),
             "targets": _targets(status, plan),
         }
     )
-    folds = {}
-    for name in phase.targets:
-        if any(target.name == name and target.weight for target in status.targets):
-            folds.update(_new_folds(phase, name, seen.now, {}))
-    return Standing(status, folds, phase)
+    return Standing(status, fresh_folds(status, phase, seen.now), phase)
+
+
+def fresh_folds(status: Status, phase: Phase, at: float) -> dict[str, Fold]:
+    """Evidence that starts at ``at``, of every target with canary traffic and, once the phase has begun, of the launch."""
+    folds = {} if status.phase_started_at is None else _launch_folds(phase, at, {})
+    for target in status.targets:
+        if target.weight and target.name in watched_targets(phase, status):
+            folds.update(_new_folds(phase, target.name, at, {}))
+    return folds
+
+
+def restand(seen: Observation, status: Status, plan: Plan | None, phase: Phase | None) -> Standing:
+    """A run whose first phase has not begun stands on the plan as it is now."""
+    if plan is None or status.run is None or status.phase_started_at is not None or status.intent is not None:
+        return Standing(status, dict(seen.folds), phase)
+    first = next((each for each in plan.phases if each.name not in status.run.passed), plan.phases[-1])
+    if phase is not None and phase.digest == first.digest and status.phase == first.name:
+        return Standing(status, dict(seen.folds), phase)
+    run = status.run.model_copy(update={"stands_on": standing(plan, first.name)})
+    status = status.model_copy(update={"run": run, "phase": first.name, "targets": _targets(status, plan)})
+    return Standing(status, {}, first)
 
 
 def _targets(status: Status, plan: Plan) -> tuple[TargetStatus, ...]:
@@ -99,33 +90,50 @@ def _targets(status: Status, plan: Plan) -> tuple[TargetStatus, ...]:
 def _new_folds(phase: Phase, target: str, at: float, folds: Mapping[str, Fold]) -> dict[str, Fold]:
     """The target's folds of the phase with the pass evidence started at ``at``; those that are missing begin there."""
     started = {}
-    for criterion in criteria_of(phase):
+    for criterion in _criteria_on(phase, target):
         key = fold_key(target, criterion)
         fold = folds.get(key) or begin(criterion, at, phase.horizon)
         started[key] = in_force(criterion, fold, at)
     return started
 
 
+def _launch_folds(phase: Phase, at: float, folds: Mapping[str, Fold]) -> dict[str, Fold]:
+    """Of the criteria of the whole launch: the folds that are missing, begun at ``at``."""
+    whole = (criterion for criterion in criteria_of(phase) if criterion.launch_wide)
+    keys = ((fold_key("", criterion), criterion) for criterion in whole)
+    return {key: begin(criterion, at, phase.horizon) for key, criterion in keys if key not in folds}
+
+
+def _criteria_on(phase: Phase, target: str) -> tuple[Criterion, ...]:
+    """The criteria that are judged on the target: those of the gate only where the phase names it."""
+    if target in phase.targets:
+        return tuple(criterion for criterion in criteria_of(phase) if not criterion.launch_wide)
+    guardrails = (guardrail.criterion for guardrail in phase.guardrails if not guardrail.criterion.launch_wide)
+    return tuple({criterion.key: criterion for criterion in guardrails}.values())
+
+
 def begin_missing(seen: Observation, status: Status, phase: Phase, folds: dict[str, Fold]) -> dict[str, Fold]:
     """Evidence that a weight in force should have and has not (an unreadable fold) starts anew, never passes."""
     for target in status.targets:
-        if target.name in phase.targets and target.in_force_at is not None:
-            keys = {fold_key(target.name, criterion) for criterion in criteria_of(phase)}
+        if target.in_force_at is not None and target.weight and not target.withdrawn:
+            keys = {fold_key(target.name, criterion) for criterion in _criteria_on(phase, target.name)}
             if not keys <= folds.keys():
                 begun = _new_folds(phase, target.name, seen.now, {})
                 folds = folds | {key: fold for key, fold in begun.items() if key not in folds}
+    if status.phase_started_at is not None and status.state in UNDER_WAY:
+        # From the start of the phase: what is counted over the whole of it must not be forgotten with its fold.
+        folds = folds | _launch_folds(phase, status.phase_started_at, folds)
     return folds
 
 
-def advance_folds(seen: Observation, phase: Phase, folds: dict[str, Fold]) -> dict[str, Fold]:
+def advance_folds(seen: Observation, status: Status, phase: Phase, folds: dict[str, Fold]) -> dict[str, Fold]:
     """The phase's folds after the settled rows of this round."""
-    for criterion in criteria_of(phase):
-        for name in phase.targets:
-            key = fold_key(name, criterion)
-            fold = folds.get(key)
-            reading = reading_of(seen, name, criterion.series)
-            if fold is not None and reading is not None and not reading.problem and reading.after <= fold.last:
-                folds[key] = advance(criterion, fold, reading.settled, reading.through)
+    for criterion, name in watched(phase, status):
+        key = fold_key(name, criterion)
+        fold = folds.get(key)
+        reading = reading_of(seen, name, criterion.series)
+        if fold is not None and reading is not None and not reading.problem and reading.after <= fold.last:
+            folds[key] = advance(criterion, fold, reading.settled, reading.through)
     return folds
 
 
@@ -184,24 +192,34 @@ def _in_force(
     """The raise is done: its weights are recorded, and the pass evidence of its targets starts here."""
     assert status.run is not None
     at = _in_force_at(seen, intent)
-    entered = intent.phase != status.phase or status.step == 0
+    entered = intent.phase != status.phase or status.phase_started_at is None
     run = status.run
-    if intent.phase != status.phase:
-        if plan is None or plan.phase_index(intent.phase) < 0:
+    if entered:
+        index = plan.phase_index(intent.phase) if plan is not None else -1
+        if plan is not None and index >= 0:
+            phase = plan.phases[index]
+            run = run.model_copy(update={"stands_on": standing(plan, intent.phase)})
+            status = status.model_copy(update={"targets": _targets(status, plan)})
+        elif intent.phase != status.phase or phase is None:
             # The plan lost that phase while the weight was on its way: the old phase goes on watching.
             return Standing(status, folds, phase)
-        phase = plan.phases[plan.phase_index(intent.phase)]
-        run = run.model_copy(update={"stands_on": standing(plan, intent.phase)})
-        status = status.model_copy(update={"targets": _targets(status, plan)})
-        folds = {}
+        folds = _launch_folds(phase, at, {})
+        status = begun(status, phase, at)
     assert phase is not None
     weights = {target.name: target.weight for target in status.targets} | intent.weights
     raised = list(intent.weights)
     if entered and phase.steps:
         # Targets that already stand at the first step's weight are not raised; their evidence begins here all the same.
         raised += [
-            name for name in phase.targets if name not in raised and weights.get(name, 0) >= phase.steps[0].weight
+            name
+            for name in phase.targets
+            if name not in raised and weights.get(name, 0) >= phase.steps[0].weight and not _withdrawn(status, name)
         ]
+    if entered:
+        # The guardrails of the new phase watch the targets that it does not name as well.
+        for name in watched_targets(phase, status):
+            if name not in raised and weights.get(name, 0):
+                folds = folds | _new_folds(phase, name, at, folds)
     for name in raised:
         folds = folds | _new_folds(phase, name, at, folds)
     targets = tuple(
@@ -215,12 +233,68 @@ def _in_force(
             "intent": None,
             "run": run,
             "phase": intent.phase,
-            "phase_started_at": at if entered else status.phase_started_at,
             "step": intent.step,
             "targets": targets,
         }
     )
     return Standing(status, folds, phase)
+
+
+def _withdrawn(status: Status, name: str) -> bool:
+    return any(target.name == name and target.withdrawn for target in status.targets)
+
+
+def begun(status: Status, phase: Phase, at: float) -> Status:
+    """The status of a run whose phase begins at ``at``: the gate of the one before is forgotten, its approvals are used."""
+    kept = tuple(summary for summary in status.phases if summary.name != phase.name)
+    return status.model_copy(
+        update={
+            "phase": phase.name,
+            "phase_started_at": at,
+            "gate": None,
+            "grant": None,
+            "approvals": (),
+            "checkpoints_taken": 0,
+            "phases": (*kept, PhaseSummary(name=phase.name, started_at=at)),
+        }
+    )
+
+
+def enter(status: Status, plan: Plan, phase: Phase, at: float) -> Standing:
+    """A phase without steps begins: weights stay, the evidence of every target with canary traffic starts anew."""
+    assert status.run is not None
+    run = status.run.model_copy(update={"stands_on": standing(plan, phase.name)})
+    status = begun(status, phase, at).model_copy(update={"run": run, "step": 0, "targets": _targets(status, plan)})
+    return Standing(status, fresh_folds(status, phase, at), phase)
+
+
+def void_approvals(status: Status, judged: Iterable[Judged]) -> tuple[Status, str]:
+    """An approval is for the evidence as it stands: where that has turned worse, it is taken back, and a gate reopens."""
+    items = [item for item in judged if item.enforce]
+    known = (Outcome.FAIL, Outcome.UNDECIDED)
+    worse = next((item for item in items if item.verdict.outcome in known), None)
+    late = next((item for item in items if item.gate and not item.verdict.passes_phase), None)
+    worse = worse or (late if late is not None and late.verdict.outcome is Outcome.PASS else None)
+    if worse is None or status.state not in UNDER_WAY:
+        return status, ""
+    failed = worse.verdict.outcome is Outcome.FAIL
+    void = tuple(
+        approval
+        for approval in status.approvals
+        if (failed or approval.proven) and (not worse.gate or approval.of == f"{status.phase}/gate")
+    )
+    gate = status.gate
+    reopens = worse.gate and gate is not None and gate.passed_at is not None
+    if not void and not reopens:
+        return status, ""
+    update: dict[str, object] = {"approvals": tuple(each for each in status.approvals if each not in void)}
+    if gate is not None and gate.passed_at is not None and (reopens or any(a.of.endswith("/gate") for a in void)):
+        update["gate"] = gate.model_copy(update={"passed_at": None})
+        update["phases"] = tuple(
+            each.model_copy(update={"passed_at": None}) if each.name == status.phase else each for each in status.phases
+        )
+    what = ", ".join(f"the approval {each.of}{f' of {each.by}' if each.by else ''}" for each in void) or "the pass"
+    return status.model_copy(update=update), f"{what} is void, the evidence turned worse: {sentence(worse.verdict)}"
 
 
 def _in_force_at(seen: Observation, intent: Intent) -> float:
@@ -234,13 +308,13 @@ def _in_force_at(seen: Observation, intent: Intent) -> float:
 
 def settle_drift(seen: Observation, status: Status, phase: Phase | None, folds: dict[str, Fold]) -> Standing:
     """A weight that somebody took away is not in force; put back, it is so from then on, with its evidence anew."""
-    if phase is None or status.intent is not None or status.state not in _UNDER_WAY:
+    if phase is None or status.intent is not None or status.state not in UNDER_WAY:
         return Standing(status, folds, phase)
     moved: dict[str, float | None] = {}
     for target in status.targets:
         view = seen.target(target.name)
         there = view is not None and view.weight == target.weight
-        if target.weight and target.name in phase.targets and there is (target.in_force_at is None):
+        if target.weight and not target.withdrawn and there is (target.in_force_at is None):
             moved[target.name] = seen.now if there else None
             if there:
                 folds = folds | _new_folds(phase, target.name, seen.now, folds)
@@ -261,8 +335,26 @@ def rolled_back(status: Status, now: float) -> Status:
             "targets": targets,
             "intent": None,
             "hold": None,
+            "grant": None,
+            "approvals": (),
             "step": 0,
             "ended_at": now,
             "state": State.ROLLED_BACK,
         }
     )
+
+
+def lowered(status: Status, now: float) -> Status:
+    """The status after the open intent to lower was carried out at ``now``: what that means is the intent's kind."""
+    intent = status.intent
+    if intent is None or intent.kind == "retreat":
+        return rolled_back(status, now)
+    gone = {name for name, weight in intent.weights.items() if weight == 0}
+    targets = tuple(
+        target.model_copy(update={"weight": 0, "in_force_at": None}) if target.name in gone else target
+        for target in status.targets
+    )
+    update: dict[str, object] = {"intent": None, "targets": targets}
+    if intent.kind == "return":
+        update |= {"ended_at": now, "state": State.SUCCEEDED, "folds": {}}
+    return status.model_copy(update=update)

@@ -14,7 +14,7 @@ from controller.core.faults import Fault, Place, listed, path_text, shown
 from controller.core.series import RecordedForm
 from controller.core.spec import BUILT_IN_METRICS, PLACEHOLDER_PATTERN, PLACEHOLDERS, LaunchSpec
 from controller.core.structure import Manifest
-from controller.core.units import FULL_WEIGHT, format_weight
+from controller.core.units import FULL_WEIGHT, format_instant, format_weight
 
 
 def _given(value: Any) -> bool:
@@ -29,10 +29,6 @@ class _Later(NamedTuple):
     when: Callable[[Any], bool] = _given
 
 
-def _other_than(*supported: str) -> Callable[[Any], bool]:
-    return lambda value: value not in supported
-
-
 def _one_of(*refused: str) -> Callable[[Any], bool]:
     return lambda value: value in refused
 
@@ -40,30 +36,9 @@ def _one_of(*refused: str) -> Callable[[Any], bool]:
 _CRITERIA = ("phases[].guardrails[]", "phases[].gate.criteria[]")
 
 NOT_YET: tuple[_Later, ...] = (
-    _Later("windows", "remove windows, and hold the launch by its annotation while no traffic may be raised"),
-    _Later("freezes", "remove freezes, and hold the launch by its annotation while no traffic may be raised"),
     _Later("contacts", "remove contacts, and route the alerts in Alertmanager"),
-    _Later("onSuccess", "write keep", _other_than("keep")),
-    _Later("onDelete", "write leave", _other_than("leave")),
     _Later("targets[].cluster", "remove it; the controller's own cluster is meant"),
     _Later("targets[].prometheus", "remove it; the controller's own Prometheus is meant"),
-    _Later("targets[].canary.workload", "remove it, and change revision with the pods"),
-    _Later("phases[]", "give it steps: [{weight: 5, for: 10m}, {weight: 100}]", lambda phase: not phase.get("steps")),
-    _Later("phases[].start", "remove it; the phase begins when the one before has passed"),
-    _Later("phases[].end", "remove it; write gate: {after: 4h} where the gate needs a time"),
-    _Later("phases[].preflight", "remove it, and create the launch when everything is ready"),
-    _Later("phases[].steps[].approval", "remove it, and hold the launch by its annotation"),
-    _Later("phases[].deliverables", "remove them"),
-    _Later("phases[].checkpoints", "remove them; the gate's criteria are judged at its end"),
-    _Later("phases[].monitoring", "write standard, or remove it", _other_than("standard")),
-    _Later("phases[].gate.at", "write after: 4h, from the start of the phase"),
-    _Later("phases[].gate.approval", "remove it, and hold the launch by its annotation"),
-    _Later("phases[].gate.onFail", "write hold or rollback", _other_than("hold", "rollback")),
-    _Later("phases[].gate.onUndecided", "write hold or rollback", _other_than("hold", "rollback")),
-    _Later("phases[].gate.onNoData", "write hold or rollback", _other_than("hold", "rollback")),
-    _Later("phases[].gate.criteria[].incidents", "remove this criterion"),
-    _Later("phases[].gate.criteria[].matchers", "remove them"),
-    _Later("phases[].guardrails[].scope", "write launch", _other_than("launch")),
     *(
         _Later(f"{criterion}.{field}", advice)
         for criterion in _CRITERIA
@@ -84,6 +59,9 @@ NOT_YET: tuple[_Later, ...] = (
     ),
 )
 """What is refused for now. To support a part, delete its line."""
+
+_RUN_BESIDE = {"atMost": "incidents"}
+"""Parts of the above that are run where they stand beside this one."""
 
 
 def cross_faults(manifest: Manifest, recorded: RecordedForm) -> tuple[Fault, ...]:
@@ -147,11 +125,7 @@ def _not_yet(raw: dict[str, Any]) -> Iterator[_Found]:
         parts = later.path.replace("[]", ".[]").split(".")
         for place, value in _matching(raw, parts, ()):
             if later.when(value):
-                what = ""
-                if later.path == "phases[]":
-                    what = "a phase without steps is "
-                elif later.when is not _given and isinstance(value, str):
-                    what = f"{value} is "
+                what = f"{value} is " if later.when is not _given and isinstance(value, str) else ""
                 yield place, f"{what}not supported yet; {later.advice}"
 
 
@@ -161,7 +135,7 @@ def _matching(value: Any, parts: list[str], place: Place) -> Iterator[tuple[Plac
     elif parts[0] == "[]":
         for index, inner in enumerate(value if isinstance(value, list) else ()):
             yield from _matching(inner, parts[1:], (*place, index))
-    elif isinstance(value, dict) and parts[0] in value:
+    elif isinstance(value, dict) and parts[0] in value and _RUN_BESIDE.get(parts[0]) not in value:
         yield from _matching(value[parts[0]], parts[1:], (*place, parts[0]))
 
 
@@ -185,6 +159,8 @@ class _Checks:
     def all(self) -> Iterator[_Found]:
         spec = self.spec
         yield from self._zone()
+        yield from _windows(spec.windows)
+        yield from _freezes(spec.freezes)
         yield from _unique(("targets",), [target.name for target in spec.targets], "target")
         yield from self._targets()
         yield from _unique(("metrics",), [metric.name for metric in spec.metrics], "metric")
@@ -193,6 +169,8 @@ class _Checks:
         yield from _unique(("phases",), [phase.name for phase in spec.phases], "phase")
         for index, phase in enumerate(spec.phases):
             yield from self._phase(("phases", index), phase)
+        yield from _in_order(spec.phases)
+        yield from _gates_that_cannot_fail(spec.phases)
         yield from self._rising()
         for index, phase in enumerate(spec.phases):
             yield from self._criteria(("phases", index), phase)
@@ -244,8 +222,10 @@ class _Checks:
             if name in seen:
                 yield (*place, "targets", number), f"{name} is named twice; remove one"
             seen.add(name)
-        judged = any(guardrail.enforce for guardrail in phase.guardrails) or (phase.gate and phase.gate.criteria)
-        if phase.steps and not judged:
+        judged = any(guardrail.enforce for guardrail in phase.guardrails)
+        # Incidents are of no target: that there were none proves no traffic good.
+        measured = phase.gate is not None and any(criterion.incidents is None for criterion in phase.gate.criteria)
+        if phase.steps and not (judged or measured):
             yield (
                 place,
                 "has steps but nothing that proves them good; "
@@ -254,22 +234,20 @@ class _Checks:
         gate = phase.gate
         if gate is not None and gate.at is not None and gate.after is not None:
             yield (*place, "gate"), "has at and after; remove one of them"
+        troubled = any(self._troubled(*place, part) for part in ("steps", "gate", "end", "deliverables"))
+        if not (phase.steps or gate or phase.end or phase.deliverables or troubled):
+            yield place, "has nothing to do; give it steps, an end, deliverables or a gate"
+        yield from _people(place, phase)
+        yield from _times(place, phase)
 
     def _rising(self) -> Iterator[_Found]:
-        """Weights never fall: within a phase, and from one phase to the next of each target."""
+        """Weights never fall: within a phase, and from one phase to the next of the targets that it names."""
         reached: dict[str, tuple[int, str]] = {}
         for index, phase in enumerate(self.spec.phases):
             if self._troubled("phases", index, "targets"):
                 continue
             names = phase.targets or (*(target.name for target in self.spec.targets), *reached)
-            left = [name for name in reached if name not in names]
-            if left and phase.steps:
-                yield (
-                    ("phases", index, "targets"),
-                    f"leaves out {listed(left)}, which an earlier phase raised: not supported yet; "
-                    f"name it too (its weight stays where the steps do not raise it)",
-                )
-            before, where = max((reached[name] for name in names if name in reached), default=(0, ""))
+            before, where = min((reached.get(name, (0, "")) for name in names), default=(0, ""))
             for number, step in enumerate(phase.steps):
                 place = ("phases", index, "steps", number)
                 if step.weight < before:
@@ -283,7 +261,8 @@ class _Checks:
                 if step.weight >= before:
                     before, where = step.weight, f"step {number + 1} of phase {phase.name}"
             if phase.steps:
-                reached.update(dict.fromkeys(names, (before, where)))
+                for name in names:
+                    reached[name] = max(reached.get(name, (0, "")), (before, where), key=lambda each: each[0])
 
     def _criteria(self, place: Place, phase: written.Phase) -> Iterator[_Found]:
         seen: dict[str, int] = {}
@@ -304,16 +283,32 @@ class _Checks:
             if criterion.incidents is not None and criterion.metric is not None:
                 yield here, "is of a metric and of incidents; write two criteria"
                 continue
-            if criterion.metric is None:
-                if criterion.incidents is None:
-                    yield (*here, "metric"), "is missing; write metric: errors, for example"
+            if criterion.matchers and criterion.incidents is None:
+                yield (*here, "matchers"), "say which incidents count, and this criterion is of none; remove them"
+            if criterion.incidents is not None:
+                key, found = self._incidents(here, criterion)
+            elif criterion.metric is None:
+                yield (*here, "metric"), "is missing; write metric: errors, for example"
                 continue
-            key, found = self._criterion(here, criterion)
+            else:
+                key, found = self._criterion(here, criterion)
             yield from found
             if key in seen:
                 yield here, f"says the same as criteria[{seen[key]}] ({key}); remove one of them"
             elif key:
                 seen[key] = number
+
+    def _incidents(self, place: Place, criterion: written.GateCriterion) -> tuple[str, list[_Found]]:
+        if criterion.compared_to or criterion.ratio_below is not None or criterion.difference_below is not None:
+            return "", []  # told as not supported yet
+        try:
+            key = resolve(criterion, self.kinds, self.recorded).key
+        except CriterionError as error:
+            return "", [
+                ((*place, *(int(part) if part.isdigit() else part for part in field.split("."))), message)
+                for field, message in error.problems
+            ]
+        return "" if self._troubled(*place) else key, []
 
     def _criterion(self, place: Place, criterion: written.Criterion) -> tuple[str, list[_Found]]:
         name = criterion.metric or ""
@@ -348,6 +343,109 @@ def _unique(place: Place, names: list[str], what: str) -> Iterator[_Found]:
         if name in first:
             yield (*place, index, "name"), f"{name} is the name of {what} {first[name] + 1} already; choose another"
         first.setdefault(name, index)
+
+
+def _windows(windows: tuple[written.Window, ...]) -> Iterator[_Found]:
+    for index, window in enumerate(windows):
+        for number, day in enumerate(window.days):
+            if day in window.days[:number]:
+                yield ("windows", index, "days", number), f"{day} is named twice; remove one"
+        if window.from_ == window.to:
+            yield (
+                ("windows", index),
+                f"from and to are both {window.to}, which could be the whole day or nothing; "
+                'write from: "00:00", to: "24:00" for the whole day',
+            )
+
+
+def _freezes(freezes: tuple[written.Freeze, ...]) -> Iterator[_Found]:
+    yield from _unique(("freezes",), [freeze.name for freeze in freezes], "freeze")
+    for index, freeze in enumerate(freezes):
+        if freeze.to <= freeze.from_:
+            yield (
+                ("freezes", index, "to"),
+                f"is not after from, so {freeze.name} freezes nothing; write an instant after "
+                f"{format_instant(freeze.from_)}",
+            )
+
+
+def _in_order(phases: tuple[written.Phase, ...]) -> Iterator[_Found]:
+    """Phases run one after the other: none is planned to begin, end or be judged before the one before it is over."""
+    over, where = float("-inf"), ""
+    for index, phase in enumerate(phases):
+        start = phase.start.at if phase.start else None
+        if start is not None and start < over:
+            yield (
+                ("phases", index, "start", "at"),
+                f"is {_moment(start)}, before {where} at {_moment(over)}: phases cannot overlap; "
+                f"write {_moment(over)} or later",
+            )
+        elif start is not None:
+            over, where = start, f"the start of phase {phase.name}"
+        before, after = over, where
+        for place, instant, words in (
+            (("end",), phase.end, "the end of"),
+            (("gate", "at"), phase.gate.at if phase.gate else None, "the gate of"),
+        ):
+            if instant is None:
+                continue
+            if instant <= before:
+                yield (
+                    ("phases", index, *place),
+                    f"is {_moment(instant)}, not after {after} at {_moment(before)}; write a later instant",
+                )
+            elif instant > over:
+                over, where = instant, f"{words} phase {phase.name}"
+
+
+def _moment(instant: float) -> str:
+    """An instant as it is written by hand: without a fraction that says nothing."""
+    return format_instant(instant).replace(".000Z", "Z")
+
+
+def _people(place: Place, phase: written.Phase) -> Iterator[_Found]:
+    """What people tick off has a name of its own: a checklist item and a deliverable of one name could not be told apart."""
+    seen: set[str] = set()
+    items = [((*place, "deliverables", number), item) for number, item in enumerate(phase.deliverables)]
+    for number, item in enumerate(phase.preflight.checklist if phase.preflight else ()):
+        items.append(((*place, "preflight", "checklist", number), item))
+    for where, item in items:
+        if item in seen:
+            yield where, f"{item} is named twice in phase {phase.name}; remove one, or give it another name"
+        seen.add(item)
+
+
+def _times(place: Place, phase: written.Phase) -> Iterator[_Found]:
+    for number, guardrail in enumerate(phase.guardrails):
+        if guardrail.scope == "target" and guardrail.on_breach == "hold":
+            yield (
+                (*place, "guardrails", number, "scope"),
+                "a hold is of the whole launch; write scope: launch, or onBreach: rollback",
+            )
+    offsets = [each.at if isinstance(each, written.CheckpointAt) else each for each in phase.checkpoints]
+    for number, offset in enumerate(offsets):
+        if offset in offsets[:number]:
+            yield (*place, "checkpoints", number), "is the same instant as one before it; remove one"
+    if isinstance(phase.monitoring, str):
+        return
+    for number, period in enumerate(phase.monitoring):
+        here = (*place, "monitoring", number)
+        if period.for_ is not None and period.until is not None:
+            yield here, "has for and until; remove one of them"
+        elif period.for_ is None and period.until is None and number < len(phase.monitoring) - 1:
+            yield here, "has no end, so what follows it would never come; write for: 36h, or until"
+
+
+def _gates_that_cannot_fail(phases: tuple[written.Phase, ...]) -> Iterator[_Found]:
+    for index, phase in enumerate(phases):
+        gate = phase.gate
+        if gate is not None and not gate.criteria and not phase.deliverables and gate.approval is None:
+            yield (
+                ("phases", index, "gate"),
+                "cannot fail, since nothing is asked of it; add criteria: [{metric: errors, below: 1%}], for example, "
+                "or an approval, or deliverables of the phase"
+                + ("; or remove it, and the steps are left when their guardrails pass" if phase.steps else ""),
+            )
 
 
 def _kinds(metric: written.Metric) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from decimal import Decimal
 
 from controller.core import spec as written
 from controller.core.evidence import Criterion
+from controller.core.matchers import Condition, never_together, read_matcher, selector
 from controller.core.series import RecordedForm, Series
 from controller.core.units import format_duration, parse_duration, parse_percent, write_duration
 
@@ -14,9 +16,14 @@ _DEFAULT_CERTAINTY = "99%"
 _DEFAULT_WINDOW = 60.0
 _DEFAULT_BAD = 3
 _DEFAULT_SAMPLES = 3
+INCIDENTS_INTERVAL = 30
+"""Seconds between two counts of the incidents."""
+INCIDENTS_SETTLE = 30.0
+"""Seconds for which a rule group may take to write what it found."""
+_LONGEST_CONDITIONS = 80
 
 Problem = tuple[str, str]
-"""A field of the criterion (empty: the criterion itself), and what is wrong with it and what to write."""
+"""A field of the criterion, as ``matchers.0`` (empty: the criterion itself), and what is wrong and what to write."""
 
 
 class CriterionError(Exception):
@@ -30,13 +37,78 @@ class CriterionError(Exception):
 def resolve(criterion: written.Criterion, metrics: Mapping[str, written.Metric], recorded: RecordedForm) -> Criterion:
     """The criterion, tied to its series.
 
-    Its metric must be ``errors``, ``latency``, ``availability`` or one of ``metrics``, and exactly one of those that
-    are not built in must be given its kind.
+    It must be of incidents, or its metric be ``errors``, ``latency``, ``availability`` or one of ``metrics``, and exactly
+    one of those that are not built in must be given its kind.
 
     Raises:
         CriterionError: a limit is missing, of the wrong form or on the wrong side; every such problem.
     """
+    if isinstance(criterion, written.GateCriterion) and criterion.incidents is not None:
+        return _incidents(criterion, criterion.incidents)
     return _Resolution(criterion, metrics, recorded).result()
+
+
+_NOT_OF_INCIDENTS = (
+    ("below", "below", "is a limit of a share; incidents are counted: write atMost: 0 instead"),
+    ("above", "above", "is a limit of a share; incidents are counted: write atMost: 0 instead"),
+    ("quantile", "quantile", "belongs to latencies only; remove it"),
+    ("certainty", "certainty", "belongs to shares; an incident that was counted is certain: remove it"),
+    ("minimum", "minimum", "belongs to shares; remove it: atMost alone says how many incidents are allowed"),
+    ("for_", "for", "belongs to shares; incidents are counted over the whole phase: remove it"),
+)
+
+
+def _incidents(criterion: written.GateCriterion, severity: str) -> Criterion:
+    """Alerts of that severity, counted over the phase."""
+    problems: list[Problem] = [
+        (field, message) for attribute, field, message in _NOT_OF_INCIDENTS if getattr(criterion, attribute) is not None
+    ]
+    if criterion.at_most is None:
+        problems.append(("atMost", "is missing; write atMost: 0, the number of incidents that are allowed"))
+    if not severity.strip() or set(severity) & set('|,={}"~'):
+        problems.append(
+            ("incidents", f"{severity} is no severity; write one value of the alerts' label severity, such as critical")
+        )
+    conditions: list[Condition] = []
+    for number, text in enumerate(criterion.matchers):
+        try:
+            conditions.append(read_matcher(text))
+        except ValueError as error:
+            problems.append((f"matchers.{number}", str(error)))
+    if len(conditions) == len(criterion.matchers) and (clash := never_together(conditions)):
+        problems.append((f"matchers.{clash[0]}", clash[1]))
+    if problems:
+        raise CriterionError(problems)
+    conditions = sorted(set(conditions))
+    at_most = criterion.at_most or 0
+    noun = f"{severity} incidents"
+    where = f" where {_shortened(', '.join(map(str, conditions)))}" if conditions else ""
+    return Criterion(
+        key=f"{noun} at most {at_most}{where}",
+        series=Series(
+            "incidents",
+            "incidents",
+            bad=noun + where,
+            total=selector(severity, conditions),
+            interval=INCIDENTS_INTERVAL,
+            settle=INCIDENTS_SETTLE,
+        ),
+        limit=float(at_most),
+        side="below",
+        certainty=None,
+        window=float(INCIDENTS_INTERVAL),
+        min_requests=0,
+        min_bad=1,
+        limit_text=f"{at_most}",
+        at_most=at_most,
+    )
+
+
+def _shortened(text: str) -> str:
+    """For names in status; still different for different texts."""
+    if len(text) <= _LONGEST_CONDITIONS:
+        return text
+    return f"{text[: _LONGEST_CONDITIONS - 13]}... ({hashlib.sha256(text.encode()).hexdigest()[:8]})"
 
 
 class _Resolution:

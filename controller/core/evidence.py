@@ -16,9 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
-from math import ceil, exp, floor, inf, isfinite, log, log1p
+from math import ceil, copysign, exp, floor, inf, isfinite, log, log1p
 from typing import Literal
 
 from controller.core.series import Reading, Row, Series
@@ -35,7 +36,12 @@ SLOW_SERIES_SUM = 2.109742801236892
 """The sum of 1/(j ln^2 j) over j >= 2, so that weights that fall like it sum to one."""
 CAP = 1e300
 """Beyond every limit that is ever compared with, and far from overflow."""
+_EXACT = 2.0**53
 NOT_ASKED = "not asked in this round"
+NO_PROOF = "no proof that Prometheus evaluated alerts"
+LONGEST_GAP = 300.0
+"""Of the proof that no alert fired: seconds that may be missing, as a restart of Prometheus takes."""
+KEPT_STARTS = 3
 NO_DATA_SECONDS = 60.0
 NO_DATA_INTERVALS = 4
 
@@ -58,6 +64,7 @@ class Criterion:
     good ``side`` of which the value must lie. ``certainty`` is 0.99 for an error of 1 % each way; None is the plain
     threshold rule over the last ``window`` seconds. Of a bare value, ``window`` is how long it must hold.
     A fail wants ``min_bad`` bad events and a pass ``min_requests`` events.
+    ``at_most`` is the number of incidents that are allowed; None: it is no criterion of incidents.
     """
 
     key: str
@@ -69,11 +76,17 @@ class Criterion:
     min_requests: int
     min_bad: int
     limit_text: str
+    at_most: int | None = None
 
     @property
     def plain(self) -> bool:
-        """Whether a plain rule over a window judges it: a bare value, or counts by threshold."""
+        """Whether a plain rule judges it, without a certainty: a bare value, counts by threshold, or incidents."""
         return self.certainty is None or self.series.kind == "value"
+
+    @property
+    def launch_wide(self) -> bool:
+        """Whether it is of no target but of the launch as a whole; its fold and its verdicts then name none."""
+        return self.at_most is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +100,10 @@ class Fold:
     ``anchored`` and ``pass_anchored`` say whether a row stood at the instant before; the first row without one may
     hold events from before and is only the new anchor. ``detector`` are the seven mixtures. ``window`` holds the rows
     of the plain rule.
+
+    Of incidents, ``x`` is how many there were since the phase began, those that were open then included; a raise changes
+    nothing in it. ``n`` is how many were open at once at most, ``window`` holds the first rows in which some began, and
+    ``gap`` is the longest stretch without proof (from, to; epoch seconds), if it is longer than LONGEST_GAP.
     """
 
     began: int
@@ -104,6 +121,7 @@ class Fold:
     pass_x: float = 0.0
     pass_instants: int = 0
     window: tuple[Row, ...] = ()
+    gap: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +132,10 @@ class Verdict:
     ``span`` is the seconds that they cover. ``silent`` is for how many seconds there has been no usable row.
     ``tail`` says that the fail rests on rows that were not settled yet. ``phase_n``
     and ``phase_x`` are the counts of the whole phase. ``waited`` is the seconds of evidence since the last raise or
-    retry; they stand still while there are no rows.
+    retry; they stand still while there are no rows. ``lost`` says that what is missing cannot come any more.
+
+    Of incidents, ``x`` and ``value`` are how many there were, ``n`` is the number of instants with proof, ``starts`` are
+    the first instants (epoch seconds) at which some were seen to begin, and ``target`` is empty.
     """
 
     criterion: Criterion
@@ -131,6 +152,13 @@ class Verdict:
     phase_n: float = 0.0
     phase_x: float = 0.0
     waited: float = 0.0
+    starts: tuple[float, ...] = ()
+    lost: bool = False
+
+    @property
+    def passed(self) -> bool:
+        """Whether it is a pass."""
+        return self.outcome is Outcome.PASS
 
     @property
     def passes_phase(self) -> bool:
@@ -152,7 +180,12 @@ def begin(criterion: Criterion, at: float, horizon: float | None) -> Fold:
 
 
 def in_force(criterion: Criterion, fold: Fold, at: float) -> Fold:
-    """The same fold with its pass evidence started anew: a weight has been in force since ``at``."""
+    """The same fold with its pass evidence started anew: a weight has been in force since ``at``.
+
+    Incidents go on being counted: a raise forgives none.
+    """
+    if criterion.at_most is not None:
+        return fold
     since = _first_instant(criterion.series, at)
     kept = () if criterion.plain else fold.window
     return replace(fold, since=since, pass_anchored=False, pass_n=0.0, pass_x=0.0, pass_instants=0, window=kept)
@@ -170,8 +203,44 @@ def advance(criterion: Criterion, fold: Fold, rows: Iterable[Row], through: int)
     """
     rows = [row for row in rows if fold.last < row.at <= through]
     if rows:
-        fold = _fold(criterion, fold, rows)
+        fold = _walk(criterion, fold, rows)
     return fold if fold.last >= through else replace(fold, last=through)
+
+
+def _walk(criterion: Criterion, fold: Fold, rows: Iterable[Row]) -> Fold:
+    return _fold(criterion, fold, rows) if criterion.at_most is None else _count_incidents(criterion, fold, rows)
+
+
+def _count_incidents(criterion: Criterion, fold: Fold, rows: Iterable[Row]) -> Fold:
+    interval = criterion.series.interval
+    n, x, instants, gap = fold.n, fold.x, fold.instants, fold.gap
+    newest = fold.newest or fold.began - interval
+    starts = list(fold.window)
+    for row in rows:
+        # Nobody looked from the row before up to the interval of this one.
+        unseen = int(row.at) - interval - newest
+        if unseen > max(LONGEST_GAP, gap[1] - gap[0]):
+            gap = (newest, newest + unseen)
+        # What is open at the first row began before it. And a rule's result may come later than the rows settle: then its
+        # beginning is in no row, but it is open in the next.
+        total = max(x + row.x, row.n)
+        if total > x and len(starts) < KEPT_STARTS:
+            starts.append(Row(row.at, row.n, total - x))
+        n, x = max(n, row.n), total
+        newest = int(row.at)
+        instants += 1
+    return replace(
+        fold,
+        last=max(fold.last, newest),
+        newest=newest,
+        instants=instants,
+        anchored=True,
+        n=n,
+        x=x,
+        pass_instants=instants,
+        window=tuple(starts),
+        gap=gap,
+    )
 
 
 def _fold(criterion: Criterion, fold: Fold, rows: Iterable[Row]) -> Fold:
@@ -276,17 +345,27 @@ def judge(criterion: Criterion, target: str, fold: Fold, reading: Reading | None
     # A fold that has just begun is ahead of what was asked for: the rows before it are not its own.
     tail = tuple(row for row in reading.tail if row.at > fold.last) if reading else ()
     problem = reading.problem if reading else NOT_ASKED
-    latest = _fold(criterion, fold, tail) if tail else fold
+    latest = _walk(criterion, fold, tail) if tail else fold
     waiting_since = max(latest.newest, fold.since, fold.began)
     silent = max(0.0, now - criterion.series.lag - waiting_since)
     if not problem and silent > criterion.series.settle + NO_DATA_INTERVALS * criterion.series.interval:
-        problem = "no samples"
-    outcome, resting, on_tail = (
-        _judge_plainly(criterion, fold, latest) if criterion.plain else _judge_counts(criterion, fold, latest)
-    )
+        problem = "no samples" if criterion.at_most is None else NO_PROOF
+    missing = latest.gap[1] - latest.gap[0]
+    if missing and not problem:
+        problem = f"no proof for {_span_text(*latest.gap)}"
+        # What is unknown stays so, however many rows have come since.
+        silent = max(silent, float(missing))
+    if criterion.at_most is not None:
+        outcome, resting, on_tail = _judge_incidents(criterion.at_most, fold, latest)
+    elif criterion.plain:
+        outcome, resting, on_tail = _judge_plainly(criterion, fold, latest)
+    else:
+        outcome, resting, on_tail = _judge_counts(criterion, fold, latest)
     if problem and outcome is not Outcome.FAIL:
         outcome = Outcome.NO_DATA
     n, x, value = resting
+    # Incidents that no settled row has counted yet wait for the first one, whatever the tail says.
+    waited = latest if criterion.at_most is None else fold
     return Verdict(
         criterion=criterion,
         target=target,
@@ -301,8 +380,17 @@ def judge(criterion: Criterion, target: str, fold: Fold, reading: Reading | None
         tail=on_tail,
         phase_n=fold.n,
         phase_x=fold.x,
-        waited=float(latest.pass_instants * criterion.series.interval),
+        waited=float(waited.pass_instants * criterion.series.interval),
+        starts=() if criterion.at_most is None else tuple(row.at for row in (latest if on_tail else fold).window),
+        lost=bool(missing) and outcome is Outcome.NO_DATA,
     )
+
+
+def _span_text(start: int, end: int) -> str:
+    """``2025-11-01 14:00-14:20 UTC``, with the day again where it is another one."""
+    first, last = (datetime.fromtimestamp(at, UTC) for at in (start, end))
+    until = f"{last:%H:%M}" if first.date() == last.date() else f"{last:%Y-%m-%d %H:%M}"
+    return f"{first:%Y-%m-%d %H:%M}-{until} UTC"
 
 
 _Counts = tuple[float, float, float | None]
@@ -326,12 +414,25 @@ def _counts(n: float, x: float) -> _Counts:
     return n, x, (x / n if n else None)
 
 
+def _judge_incidents(at_most: int, fold: Fold, latest: Fold) -> tuple[Outcome, _Counts, bool]:
+    """More than are allowed fails at once and for good; fewer pass, as far as the settled rows go."""
+    for evidence, on_tail in ((fold, False), (latest, True)):
+        if evidence.x > at_most:
+            return Outcome.FAIL, (float(evidence.instants), evidence.x, evidence.x), on_tail
+    outcome = Outcome.PASS if fold.instants else Outcome.UNDECIDED
+    return outcome, (float(fold.instants), fold.x, fold.x if fold.instants else None), False
+
+
 def _judge_plainly(criterion: Criterion, fold: Fold, latest: Fold) -> tuple[Outcome, _Counts, bool]:
     """Good all the time of the window passes, bad all of it fails; too short or too few samples are undecided."""
     judged = _judge_values if criterion.series.kind == "value" else _judge_share
     failing, counts = judged(criterion, latest)
     if failing is Outcome.FAIL:
         return failing, counts, latest is not fold
+    if latest.newest - fold.newest > criterion.series.settle + NO_DATA_INTERVALS * criterion.series.interval:
+        # The data have just come back: what was good before they were gone says nothing of now.
+        _, counts = judged(criterion, latest)
+        return Outcome.UNDECIDED, counts, False
     outcome, counts = judged(criterion, fold)
     return outcome, counts, False
 
@@ -384,10 +485,21 @@ def requests_to_pass(criterion: Criterion, n: float, x: float) -> float:
 def encode(fold: Fold) -> str:
     """The fold as one string for status, exact to the last bit."""
     numbers = (fold.n, fold.x, fold.pass_n, fold.pass_x, *fold.detector)
-    window = ",".join(f"{row.at.hex()}:{row.n.hex()}:{row.x.hex()}" for row in fold.window)
+    window = ",".join(":".join(map(_encode_number, (row.at, row.n, row.x))) for row in fold.window)
     whole = (fold.began, fold.last, fold.horizon, fold.newest, fold.instants, fold.since)
     head = (*whole, int(fold.anchored), int(fold.pass_anchored), fold.pass_instants)
-    return " ".join((*map(str, head), *(float(number).hex() for number in numbers), window)).strip()
+    gap = f"{fold.gap[0]}-{fold.gap[1]}" if any(fold.gap) else ""
+    # Two spaces before a gap where the window is empty: the places tell them apart.
+    return " ".join((*map(str, head), *map(_encode_number, numbers), window, gap)).rstrip()
+
+
+def _encode_number(number: float) -> str:
+    """The shortest exact text: status holds hundreds of these. -0.0, infinities and NaN keep their own forms."""
+    number = float(number)
+    if number.is_integer() and abs(number) < _EXACT and (number or copysign(1.0, number) > 0):
+        return str(int(number))
+    mantissa, p, exponent = number.hex().partition("p")
+    return mantissa.rstrip("0").rstrip(".") + p + exponent if p else mantissa
 
 
 def decode(text: str) -> Fold:
@@ -402,8 +514,10 @@ def decode(text: str) -> Fold:
     n, x, pass_n, pass_x, *detector = (_decode_number(part) for part in parts[9 : 13 + len(WORSE)])
     if len(detector) != len(WORSE):
         raise ValueError("the fold has not as many numbers as it should")
-    rows = parts[13 + len(WORSE)].split(",") if len(parts) > 13 + len(WORSE) else []
+    rest = parts[13 + len(WORSE) :]
+    rows = rest[0].split(",") if rest and rest[0] else []
     window = tuple(_decode_row(row) for row in rows)
+    gap_from, gap_to = (int(part) for part in rest[1].split("-")) if len(rest) > 1 else (0, 0)
     return Fold(
         began=began,
         last=last,
@@ -420,6 +534,7 @@ def decode(text: str) -> Fold:
         pass_x=pass_x,
         pass_instants=pass_instants,
         window=window,
+        gap=(gap_from, gap_to),
     )
 
 
@@ -430,7 +545,7 @@ def _decode_row(text: str) -> Row:
 
 def _decode_number(text: str) -> float:
     try:
-        number = float.fromhex(text)
+        number = float.fromhex(text) if "x" in text else float(text)
     except OverflowError:
         number = inf
     if not isfinite(number):

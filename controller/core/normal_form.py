@@ -120,6 +120,46 @@ def or_zero(bad: str, *, of: str) -> str:
     return f"{bad}\nor 0 * {of}"
 
 
+OWN_ALERTS = 'component="launch",launch!=""'
+"""The matchers of the alerts that a launch raises itself: were they incidents, a held launch would hold itself."""
+
+SAME_INCIDENT_S = 300.0
+"""An alert that fires again within this time (seconds) goes on as the same incident: alerts flap, Prometheus restarts,
+and rules are evaluated less often than a row stands."""
+
+
+def incidents_begun(selector: str, interval_s: float) -> str:
+    """How many of the alerts began to fire in the interval before the instant; no row for none.
+
+    ``selector`` is a plain selector of ``ALERTS`` with ``alertstate="firing"``. Windows instead of instants: a short
+    alert is not missed between two of them, and the end of a series (its staleness marker) hides nothing.
+    """
+    return f"count(\n  {_begun(selector, interval_s)}\n)"
+
+
+def incidents_firing(selector: str, interval_s: float) -> str:
+    """How many of the alerts fire at the instant or began to in the interval before it; no row for none."""
+    own = selector.removesuffix("}") + f",{OWN_ALERTS}}}"
+    return f"count(\n  {selector}\n  unless {own}\n  or (\n    {_indent(_begun(selector, interval_s))}\n  )\n)"
+
+
+def alerting_alive(interval_s: float) -> str:
+    """A row where Prometheus scraped something or evaluated a firing or pending alert within the interval.
+
+    An expression with ``or vector(0)`` would answer for the hours in which Prometheus was down as well: "no alerts".
+    Scraping proves that it ran, not that its rules did.
+    """
+    window = duration(interval_s)
+    return f"count(last_over_time(up[{window}]))\nor count(last_over_time(ALERTS[{window}]))"
+
+
+def _begun(selector: str, interval_s: float) -> str:
+    own = selector.removesuffix("}") + f",{OWN_ALERTS}}}"
+    fired = _last(selector, interval_s, 0.0)
+    before = _last(selector, SAME_INCIDENT_S, interval_s)
+    return f"{fired}\n  unless {before}\n  unless {_last(own, interval_s, 0.0)}"
+
+
 def recorded_requests(interval_s: float) -> str:
     """The recorded count of requests in one interval, labelled ``namespace, service, track``."""
     return f"namespace_service_track:requests:{_suffix(interval_s)}"

@@ -4,27 +4,38 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from controller.core.status import OverrideRecord
 from controller.core.units import format_instant, parse_instant
 
 LONGEST_VALUE = 4096
-LATER_VERBS = ("approve", "done", "advance", "reschedule", "ack")
+LATER_VERBS = ("ack",)
 """Verbs of later releases: refused with words, never ignored."""
+WITH_OBJECT = ("approve", "done", "advance", "reschedule")
+"""Verbs whose text names what they are about; the text of the others is a reason."""
+EXAMPLES = {
+    "approve": "ramp/gate, ramp/preflight or ramp/2",
+    "done": "ramp/dashboards-reviewed, ramp/on-call-confirmed",
+    "advance": "ramp, ramp/2 or ramp/last",
+    "reschedule": "ramp=2025-11-01T14:00:00Z",
+}
+VERBS = ("hold", "rollback", "retry", *WITH_OBJECT, *LATER_VERBS)
 
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """One annotation as it was read. ``digest`` identifies its value; ``until`` is epoch seconds.
+    """One annotation as it was read. ``digest`` identifies its text; ``until`` is epoch seconds.
 
-    ``fault`` says why it cannot be acted on, and is empty for a good one.
+    ``value`` is what it is about, of the verbs that name something. ``fault`` says why it cannot be acted on, and is
+    empty for a good one.
     """
 
     verb: str
     digest: str
+    value: str = ""
     reason: str = ""
     by: str = ""
     until: float | None = None
@@ -39,22 +50,26 @@ class Override:
 
 
 def read_override(verb: str, value: str) -> Override:
-    """An annotation's value: plain text is the reason; JSON may say reason, by, until and id."""
+    """An annotation's value: plain text is the reason (or what it is about); JSON may say value, reason, by, until, id."""
     digest = hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     if len(value) > LONGEST_VALUE:
         return Override(verb, digest, fault=f"it is {len(value):,} characters long; write at most {LONGEST_VALUE:,}")
     text = value.strip()
     if not text.startswith("{"):
-        return Override(verb, digest, reason=text)
+        if verb not in WITH_OBJECT:
+            return Override(verb, digest, reason=text)
+        return _with_object(Override(verb, digest, value=_storable(text)))
     try:
         said = json.loads(text)
     except (ValueError, RecursionError) as error:
         return Override(
             verb, digest, fault=f'it is not JSON ({error}); write text, or {{"reason": "...", "by": "..."}}'
         )
-    unknown = sorted(set(said) - {"reason", "by", "until", "id"})
+    known = ("value", "reason", "by", "until", "id") if verb in WITH_OBJECT else ("reason", "by", "until", "id")
+    unknown = sorted(set(said) - set(known))
     if unknown:
-        return Override(verb, digest, fault=f"{unknown[0]!r} is no field of it; write reason, by, until or id")
+        names = f"{', '.join(known[:-1])} or {known[-1]}"
+        return Override(verb, digest, fault=f"{unknown[0]!r} is no field of it; write {names}")
     # JSON can spell half of a surrogate pair, which no log and no API can store.
     said = {name: _storable(entry) if isinstance(entry, str) else entry for name, entry in said.items()}
     wrong = [name for name, entry in said.items() if not isinstance(entry, str)]
@@ -64,7 +79,21 @@ def read_override(verb: str, value: str) -> Override:
         until = parse_instant(said["until"]) if "until" in said else None
     except ValueError as error:
         return Override(verb, digest, fault=f"until: {error}")
-    return Override(verb, digest, reason=said.get("reason", ""), by=said.get("by", ""), until=until)
+    override = Override(
+        verb,
+        digest,
+        value=said.get("value", "").strip(),
+        reason=said.get("reason", ""),
+        by=said.get("by", ""),
+        until=until,
+    )
+    return _with_object(override) if verb in WITH_OBJECT else override
+
+
+def _with_object(override: Override) -> Override:
+    if override.value:
+        return override
+    return Override(override.verb, override.digest, fault=f"it names nothing; write {EXAMPLES[override.verb]}")
 
 
 def _storable(text: str) -> str:
@@ -75,16 +104,24 @@ def _storable(text: str) -> str:
 class Heard:
     """What the annotations amount to in this tick.
 
-    ``hold`` is there as long as its annotation is, has not lapsed and is well formed. ``rollback`` and ``retry`` are
-    there in the one tick in which they are acted on. ``records`` is the new list of records, ``news`` those that are
-    new or changed.
+    ``hold`` is there as long as its annotation is, has not lapsed and is well formed. ``acted`` are the others, each in
+    the one tick in which it is acted on. ``records`` is the new list of records, ``news`` those that are new or changed.
     """
 
-    hold: Override | None
-    rollback: Override | None
-    retry: Override | None
-    records: tuple[OverrideRecord, ...]
-    news: tuple[OverrideRecord, ...]
+    hold: Override | None = None
+    acted: Mapping[str, Override] = field(default_factory=dict)
+    records: tuple[OverrideRecord, ...] = ()
+    news: tuple[OverrideRecord, ...] = ()
+
+    @property
+    def rollback(self) -> Override | None:
+        """A rollback that is acted on now."""
+        return self.acted.get("rollback")
+
+    @property
+    def retry(self) -> Override | None:
+        """A retry that is acted on now."""
+        return self.acted.get("retry")
 
 
 _Judgement = tuple[Literal["accepted", "refused", "expired"], str]
@@ -95,19 +132,24 @@ def hear(
     records: tuple[OverrideRecord, ...],
     run: int,
     now: float,
-    refusals: Mapping[str, str],
+    refuse: Callable[[Override], str | None],
+    verbs: Iterable[str] = VERBS,
 ) -> Heard:
-    """Compare the annotations with what was acted on before.
+    """Compare the annotations of these verbs with what was acted on before.
 
-    ``refusals`` says for a verb why it does not fit where the launch stands ("nothing is held"); such an override is
-    recorded as refused. One override is (verb, value, run): acted on once; seen absent, the same value may be given
-    again.
+    ``refuse`` says why an override does not fit where the launch stands ("nothing is held"), or nothing; such an
+    override is recorded as refused. None: that cannot be said in this round; it stays unheard. One override is (verb, value, run): acted on once; seen absent, the same value may
+    be given again.
     """
-    present = {verb: read_override(verb, annotations[verb]) for verb in _VERBS if verb in annotations}
+    verbs = tuple(verbs)
+    present = {verb: read_override(verb, annotations[verb]) for verb in verbs if verb in annotations}
     kept: list[OverrideRecord] = []
     news: list[OverrideRecord] = []
     known: dict[str, OverrideRecord] = {}
     for earlier in records:
+        if earlier.verb not in verbs:
+            kept.append(earlier)
+            continue
         said = present.get(earlier.verb)
         same = said is not None and said.digest == earlier.value
         if earlier.present and same and (earlier.run == run or earlier.verb != "rollback"):
@@ -122,9 +164,18 @@ def hear(
     for verb, override in present.items():
         record = known.get(verb)
         if record is None:
-            outcome, message = _judge(override, now, refusals.get(verb, ""))
+            judgement = _judge(override, now, refuse)
+            if judgement is None:
+                continue
+            outcome, message = judgement
             record = OverrideRecord(
-                verb=verb, value=override.digest, run=run, outcome=outcome, message=message, by=override.by, at=now
+                verb=verb,
+                value=override.digest,
+                run=run,
+                outcome=outcome,
+                message=message[:LONGEST_MESSAGE],
+                by=override.by[:LONGEST_NAME],
+                at=now,
             )
             news.append(record)
             kept.append(record)
@@ -137,29 +188,34 @@ def hear(
                 news.append(lapsed)
             else:
                 acted[verb] = override
-    return Heard(
-        hold=acted.get("hold"),
-        rollback=acted.get("rollback"),
-        retry=acted.get("retry"),
-        records=_bounded(kept),
-        news=tuple(news),
-    )
+    hold = acted.pop("hold", None)
+    return Heard(hold=hold, acted=acted, records=_bounded(kept), news=tuple(news))
 
 
-_VERBS = ("hold", "rollback", "retry", *LATER_VERBS)
+def both(first: Heard, second: Heard) -> Heard:
+    """Two hearings of different verbs as one; the second went on with the records of the first."""
+    return Heard(first.hold or second.hold, {**first.acted, **second.acted}, second.records, first.news + second.news)
+
+
 _KEPT = 12
+LONGEST_MESSAGE = 512
+LONGEST_NAME = 253
 
 
-def _judge(override: Override, now: float, refusal: str) -> _Judgement:
+def _judge(override: Override, now: float, refuse: Callable[[Override], str | None]) -> _Judgement | None:
     if override.verb in LATER_VERBS:
         return "refused", "not supported yet"
     if override.fault:
         return "refused", override.fault
     if override.until is not None and override.until <= now:
         return "expired", _lapsed(override.until)
+    refusal = refuse(override)
+    if refusal is None:
+        return None
     if refusal:
         return "refused", refusal
-    return "accepted", override.reason
+    about = f"{override.value}: {override.reason}" if override.value and override.reason else override.value
+    return "accepted", about or override.reason
 
 
 def _lapsed(until: float) -> str:

@@ -21,13 +21,17 @@ from controller.core.spec import LaunchSpec
 from controller.core.structure import read_manifest
 
 __all__ = [
+    "Checkpoint",
     "Consequence",
     "Fault",
     "Gate",
     "Guardrail",
     "InvalidPlanError",
+    "Outcome",
+    "Period",
     "Phase",
     "Plan",
+    "Preflight",
     "Step",
     "Target",
     "parse",
@@ -37,6 +41,10 @@ __all__ = [
 _RECORDED = RecordedForm()
 
 Consequence = Literal["hold", "rollback"]
+Ending = Literal["hold", "rollback", "escalate", "extend", "reschedule"]
+Mode = Literal["intensive", "close", "standard"]
+CADENCE: Mapping[str, float] = {"intensive": 0.0, "close": 60.0, "standard": 300.0}
+"""How many seconds a gate waits before it is judged again, by monitoring mode; 0: each tick."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,52 +58,123 @@ class Target:
     rule: str
     stable: str
     canary: str
+    workload_kind: str = ""
+    workload: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What follows when something does not pass. ``by`` is seconds, of extend and reschedule; after ``times``, ``then``."""
+
+    kind: Ending
+    by: float = 0.0
+    times: int = 0
+    then: Consequence | Literal["escalate"] = "hold"
+
+    def after(self, used: int) -> Ending:
+        """What follows when it was extended or rescheduled so often already."""
+        return self.kind if self.kind not in ("extend", "reschedule") or used < self.times else self.then
 
 
 @dataclass(frozen=True, slots=True)
 class Guardrail:
-    """A criterion that is judged at every tick. ``enforce`` false: judged and shown, without consequence."""
+    """A criterion that is judged at every tick. ``enforce`` false: judged and shown, without consequence.
+
+    ``alone``: a rollback is of the target that broke it, not of the whole launch.
+    """
 
     criterion: Criterion
     on_breach: Consequence
     on_no_data: Consequence
     enforce: bool
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """``weight`` in thousandths, ``lasts`` in seconds (0: no longer than its proof takes)."""
+    """``weight`` in thousandths, ``lasts`` in seconds (0: no longer than its proof takes), ``approval`` a role."""
 
     weight: int
     lasts: float
+    approval: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Preflight:
+    """Go or no-go before a phase: it opens ``opens`` seconds before the start. ``approval`` is a role, or empty."""
+
+    opens: float
+    checklist: tuple[str, ...]
+    approval: str
+    on_not_ready: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A scored record, ``at`` seconds from the start of the phase. ``holds``: a failed one holds the launch."""
+
+    at: float
+    holds: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """How closely a span is watched: ``lasts`` seconds, or ``until`` an instant, or to the end."""
+
+    mode: Mode
+    lasts: float | None = None
+    until: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """The end of a phase. ``after`` is seconds from the start of the phase; None: when the last step's time is over."""
+    """The end of a phase. It is judged ``at`` an instant (epoch seconds), or ``after`` seconds from the phase's start,
+    or (both None) when the last step's time is over. ``approval`` is a role, or empty.
+    """
 
+    at: float | None
     after: float | None
     criteria: tuple[Criterion, ...]
-    on_fail: Consequence
-    on_undecided: Consequence
-    on_no_data: Consequence
+    approval: str
+    on_fail: Outcome
+    on_undecided: Outcome
+    on_no_data: Outcome
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
     """``horizon`` is the planned length in seconds that the detector spreads its error over; None: without an end.
 
-    ``digest`` changes with every edit of the phase's text, of the targets or of a metric that it uses.
+    ``start`` and ``end`` are epoch seconds. ``gate`` is there when anything is wanted at the end, deliverables
+    included. ``digest`` changes with every edit of the phase's text, of the targets or of a metric that it uses.
     """
 
     name: str
     targets: tuple[str, ...]
+    start: float | None
+    end: float | None
+    preflight: Preflight | None
     steps: tuple[Step, ...]
+    deliverables: tuple[str, ...]
+    checkpoints: tuple[Checkpoint, ...]
+    monitoring: tuple[Period, ...]
     guardrails: tuple[Guardrail, ...]
     gate: Gate | None
     horizon: float | None
     restarts: bool
     digest: str
+
+    def cadence(self, began: float, now: float, moved: float = 0.0) -> float:
+        """Seconds between two judgements of the gate at ``now``; ``moved`` seconds are added to each ``until``."""
+        end = began
+        for period in self.monitoring:
+            if period.until is not None:
+                end = max(end, period.until + moved)
+            else:
+                end = end + period.lasts if period.lasts is not None else float("inf")
+            if now < end:
+                return CADENCE[period.mode]
+        return CADENCE[self.monitoring[-1].mode] if self.monitoring else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +187,8 @@ class Plan:
     targets: tuple[Target, ...]
     phases: tuple[Phase, ...]
     watch_after: float
+    on_success: Literal["keep", "return"]
+    on_delete: Literal["leave", "reset"]
     spec: LaunchSpec
     warnings: tuple[Fault, ...] = ()
 
@@ -149,11 +230,15 @@ def parse(document: Mapping[str, Any], recorded: RecordedForm = _RECORDED) -> Pl
                 rule=target.route.rule,
                 stable=target.stable.name,
                 canary=target.canary.name,
+                workload_kind=target.canary.workload.kind if target.canary.workload else "",
+                workload=target.canary.workload.name if target.canary.workload else "",
             )
             for target in spec.targets
         ),
         phases=tuple(_phase(phase, spec, recorded) for phase in spec.phases),
         watch_after=spec.watch_after,
+        on_success=spec.on_success,
+        on_delete=spec.on_delete,
         spec=spec,
         warnings=warnings(spec),
     )
@@ -183,23 +268,24 @@ def _phase(written: spec_forms.Phase, spec: LaunchSpec, recorded: RecordedForm) 
             on_breach=guardrail.on_breach,
             on_no_data=guardrail.on_no_data,
             enforce=guardrail.enforce,
+            alone=guardrail.scope == "target",
         )
         for guardrail in written.guardrails
     )
-    gate = None
-    if written.gate is not None:
-        gate = Gate(
-            after=written.gate.after,
-            criteria=tuple(resolve(criterion, metrics, recorded) for criterion in written.gate.criteria),
-            on_fail=_consequence(written.gate.on_fail),
-            on_undecided=_consequence(written.gate.on_undecided),
-            on_no_data=_consequence(written.gate.on_no_data),
-        )
+    gate = _gate(written, metrics, recorded)
     basis = json.dumps(_basis(written, spec), sort_keys=True, separators=(",", ":"))
     return Phase(
         name=written.name,
         targets=written.targets or tuple(target.name for target in spec.targets),
-        steps=tuple(Step(step.weight, step.for_ or 0.0) for step in written.steps),
+        start=written.start.at if written.start else None,
+        end=written.end,
+        preflight=_preflight(written.preflight) if written.preflight else None,
+        steps=tuple(Step(step.weight, step.for_ or 0.0, _role(step.approval)) for step in written.steps),
+        deliverables=written.deliverables,
+        checkpoints=tuple(
+            sorted((_checkpoint(checkpoint) for checkpoint in written.checkpoints), key=lambda each: each.at)
+        ),
+        monitoring=_monitoring(written.monitoring),
         guardrails=guardrails,
         gate=gate,
         horizon=_horizon(written, guardrails, gate, recorded),
@@ -211,6 +297,10 @@ def _phase(written: spec_forms.Phase, spec: LaunchSpec, recorded: RecordedForm) 
 def _horizon(
     written: spec_forms.Phase, guardrails: tuple[Guardrail, ...], gate: Gate | None, recorded: RecordedForm
 ) -> float | None:
+    start = written.start.at if written.start else None
+    ends = [instant for instant in (written.end, gate.at if gate else None) if instant is not None]
+    if start is not None and ends and max(ends) > start:
+        return max(ends) - start
     if gate is not None and gate.after is not None:
         return gate.after
     if all(step.for_ is None for step in written.steps):
@@ -236,7 +326,49 @@ def _as_written(model: spec_forms.Model) -> dict[str, Any]:
     return model.model_dump(mode="json", by_alias=True, exclude_defaults=True)
 
 
-def _consequence(outcome: spec_forms.Outcome) -> Consequence:
-    if outcome in ("hold", "rollback"):
-        return "rollback" if outcome == "rollback" else "hold"
-    raise ValueError(f"{outcome} is refused by the checks")
+def _gate(written: spec_forms.Phase, metrics: Mapping[str, spec_forms.Metric], recorded: RecordedForm) -> Gate | None:
+    if written.gate is None and written.end is None and not written.deliverables:
+        return None
+    gate = written.gate or spec_forms.Gate()
+    return Gate(
+        at=gate.at if gate.at is not None or gate.after is not None else written.end,
+        after=gate.after,
+        criteria=tuple(resolve(criterion, metrics, recorded) for criterion in gate.criteria),
+        approval=_role(gate.approval),
+        on_fail=_outcome(gate.on_fail),
+        on_undecided=_outcome(gate.on_undecided),
+        on_no_data=_outcome(gate.on_no_data),
+    )
+
+
+def _preflight(written: spec_forms.Preflight) -> Preflight:
+    return Preflight(
+        opens=written.opens or 0.0,
+        checklist=written.checklist,
+        approval=_role(written.approval),
+        on_not_ready=_outcome(written.on_not_ready),
+    )
+
+
+def _checkpoint(written: spec_forms.Checkpoint) -> Checkpoint:
+    if isinstance(written, spec_forms.CheckpointAt):
+        return Checkpoint(written.at, written.on_fail == "hold")
+    return Checkpoint(written, holds=False)
+
+
+def _monitoring(written: spec_forms.Monitoring) -> tuple[Period, ...]:
+    if isinstance(written, str):
+        return (Period(written),)
+    return tuple(Period(period.mode, period.for_, period.until) for period in written)
+
+
+def _role(approval: spec_forms.Approval | None) -> str:
+    return approval.role if approval else ""
+
+
+def _outcome(written: spec_forms.Outcome | spec_forms.NotReady) -> Outcome:
+    if isinstance(written, spec_forms.Extend):
+        return Outcome("extend", written.extend, written.times, written.then)
+    if isinstance(written, spec_forms.Reschedule):
+        return Outcome("reschedule", written.reschedule, written.times, written.then)
+    return Outcome(written)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from controller.core.bookkeeping import rolled_back
+from controller.core.bookkeeping import lowered
 from controller.core.decide import LONGEST_MESSAGE, Decision
-from controller.core.evidence import NOT_ASKED, Outcome, encode
+from controller.core.evidence import NOT_ASKED, Outcome, Verdict, encode
 from controller.core.status import Condition, CriterionStatus, DecisionRecord, State, Status, write_status
 from controller.core.units import format_count, format_weight
 from controller.core.words import measured, sentence
@@ -23,18 +23,7 @@ def with_evidence(decision: Decision) -> Status:
     """The decision's status with its verdicts and folds written out, as it is stored."""
     shown: dict[tuple[str, str], CriterionStatus] = {}
     for item in decision.verdicts:
-        verdict = item.verdict
-        shown[verdict.target, verdict.criterion.key] = CriterionStatus(
-            target=verdict.target,
-            criterion=verdict.criterion.key,
-            verdict=verdict.outcome.value,
-            value=measured(verdict),
-            limit=verdict.criterion.limit_text,
-            requests=format_count(verdict.n),
-            bad=format_count(verdict.x),
-            sentence=sentence(verdict),
-            as_of=float(verdict.as_of) if verdict.as_of else None,
-        )
+        shown[item.verdict.target, item.verdict.criterion.key] = scored(item.verdict)
     status, message = decision.status, decision.message
     if all(item.verdict.problem == NOT_ASKED for item in decision.verdicts):
         shown.clear()
@@ -59,6 +48,21 @@ def with_evidence(decision: Decision) -> Status:
     return _bounded(presented(status.model_copy(update=update), decision.at))
 
 
+def scored(verdict: Verdict) -> CriterionStatus:
+    """What a verdict found: value, limit, counts, and one sentence."""
+    return CriterionStatus(
+        target=verdict.target,
+        criterion=verdict.criterion.key,
+        verdict=verdict.outcome.value,
+        value=measured(verdict),
+        limit=verdict.criterion.limit_text,
+        requests=format_count(verdict.n),
+        bad=format_count(verdict.x),
+        sentence=sentence(verdict),
+        as_of=float(verdict.as_of) if verdict.as_of else None,
+    )
+
+
 def _record_weights(status: Status) -> dict[str, int]:
     """The weights that the decision sets; where it sets none, those that stand, if they are few."""
     if status.intent is not None:
@@ -77,6 +81,7 @@ def _bounded(status: Status) -> Status:
             )
         },
         {"decisions": status.decisions[-3:]},
+        {"criteria": tuple(item if item in failing else _bare(item) for item in status.criteria)},
         {"criteria": failing[:FEW_TARGETS]},
         {"criteria": failing[:1]},
     )
@@ -89,9 +94,14 @@ def _bounded(status: Status) -> Status:
     return status
 
 
+def _bare(item: CriterionStatus) -> CriterionStatus:
+    """The verdict alone, and as of when."""
+    return item.model_copy(update=dict.fromkeys(("value", "limit", "requests", "bad", "sentence"), ""))
+
+
 def retreated(status: Status, now: float) -> Status:
-    """The status after every weight of the open retreat was seen at 0."""
-    return presented(rolled_back(status, now), now)
+    """The status after every weight of the open intent to lower was seen where it should be."""
+    return presented(lowered(status, now), now)
 
 
 def presented(status: Status, now: float) -> Status:
@@ -123,10 +133,23 @@ def _next(status: Status) -> str:
         State.SUCCEEDED: "a new revision",
         State.INVALID: "a plan without faults",
         State.HELD: "goes on when the cause is gone",
+        State.AWAITING_APPROVAL: "goes on when what is asked for is given",
     }
-    return words.get(
-        status.state, f"phase {status.phase}, step {status.step + 1}" if status.phase else "the first phase"
-    )
+    return words.get(status.state) or _next_place(status)
+
+
+def _next_place(status: Status) -> str:
+    if status.run is None or not status.phase:
+        return "the first phase"
+    if status.phase_started_at is None:
+        return f"phase {status.phase}"
+    if status.gate is not None and status.gate.passed_at is not None:
+        return f"what follows phase {status.phase}"
+    phase: dict[str, Any] = (status.run.stands_on.get("phases") or [{}])[0]
+    steps = phase.get("steps") or ()
+    if status.step < len(steps):
+        return f"phase {status.phase}, step {status.step + 1} of {len(steps)}"
+    return f"gate of phase {status.phase}" if phase.get("gate") else f"the end of phase {status.phase}"
 
 
 def _conditions(status: Status, now: float, generation: int) -> tuple[Condition, ...]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Track = Literal["canary", "stable"]
+Track = Literal["canary", "stable", ""]
+"""Empty: of no track, but of the launch as a whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,12 +17,13 @@ class Series:
     ``ratio``: ``bad`` and ``total`` are selectors of counters.
     ``latency``: ``bad`` is the bucket selector and ``total`` the count selector; bad = count - bucket at ``edge``.
     ``value``: ``total`` is a PromQL expression.
+    ``incidents``: ``total`` selects the alerts that count, and ``bad`` is what people call them ("critical incidents").
 
     ``edge`` is the bucket's upper edge in seconds; ``interval``, ``settle`` and ``lag`` are seconds. ``lag`` is how far
     behind its own instant the newest event of a row lies (the recording rule's offset).
     """
 
-    kind: Literal["recorded", "ratio", "latency", "value"]
+    kind: Literal["recorded", "ratio", "latency", "value", "incidents"]
     metric: str
     bad: str = ""
     total: str = ""
@@ -56,11 +58,18 @@ class Subject:
     track: Track = "canary"
 
 
+def launch_wide(series: Series, namespace: str) -> Subject:
+    """The subject of a series that is of no target but of the launch as a whole: incidents."""
+    return Subject(series, namespace, target="", service="", revision="", track="")
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """What happened in one interval: ``n`` events, ``x`` of them bad, up to ``at`` (epoch seconds).
 
-    Of a bare value, ``n`` is 1 and ``x`` the value.
+    Of a bare value, ``n`` is 1 and ``x`` the value. Of incidents, ``x`` is how many alerts began to fire in the interval
+    and ``n`` how many fire at its end, those that began in it included; there is no row where nothing proves that
+    Prometheus was at work.
     """
 
     at: float

@@ -53,6 +53,7 @@ LIMIT_PATTERN = r"^(-?[0-9]+(\.[0-9]+)?%?|([0-9]+(\.[0-9]+)?(ms|s|m|h|d|w))+)$"
 CERTAINTY_PATTERN = r"^(threshold|[89][0-9](\.[0-9]{1,2})?%)$"
 NAME_PATTERN = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"
 OBJECT_NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$"
+LABEL_PATTERN = r"^([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
 ROLE_PATTERN = r"^[a-z0-9]([a-z0-9_.-]*[a-z0-9])?$"
 ONE_LINE_PATTERN = r"^[^\x00-\x1f\x7f]*$"
 ZONE_PATTERN = r"^[A-Za-z][A-Za-z0-9_+/-]*$"
@@ -92,7 +93,8 @@ def _limit(value: object) -> float | str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"a limit is text or a number; {advice}")
     if isinstance(value, float) and not value.is_integer():
-        raise ValueError(f'a number with a fraction must be text here; write "{value}", in quotes')
+        share = f", or {value:.4%}".rstrip("%").rstrip("0").rstrip(".") + "% for a share" if 0 < value < 1 else ""
+        raise ValueError(f'a number with a fraction must be text here; write "{value}", in quotes{share}')
     if abs(value) > 2**53:
         raise ValueError(f"is too large for a limit; {advice}")
     return float(value)
@@ -711,7 +713,7 @@ class Phase(Model):
         (
             "!has(self.steps) || self.steps.size() == 0 || "
             "(has(self.guardrails) && self.guardrails.exists(g, !has(g.enforce) || g.enforce)) || "
-            "(has(self.gate) && has(self.gate.criteria) && self.gate.criteria.size() > 0)",
+            "(has(self.gate) && has(self.gate.criteria) && self.gate.criteria.exists(c, !has(c.incidents)))",
             "has steps but nothing that proves them good; "
             "add guardrails, for example guardrails: [{metric: errors, below: 1%}]",
         ),
@@ -737,8 +739,9 @@ class Phase(Model):
     """What has to be ticked off before the gate."""
     checkpoints: tuple[Checkpoint, ...] = Field(default=(), max_length=100)
     """When a scored record is taken, from the start of the phase."""
-    monitoring: Monitoring = "standard"
-    """How closely it is watched: `intensive`, `close` or `standard`, or a list of spans."""
+    monitoring: Monitoring = "intensive"
+    """How often its gate is judged: `intensive` (default, each tick), `close` (each minute), `standard` (each 5 minutes),
+    or a list of spans."""
     guardrails: tuple[Guardrail, ...] = Field(default=(), max_length=50)
     """What is judged at every tick until the next phase has started."""
     gate: Gate | None = None
@@ -803,6 +806,8 @@ class LaunchSpec(Model):
     """Where the traffic stays after success: with the canary (`keep`, default), or back on stable (`return`)."""
     watch_after: Duration = 3600.0
     """How long the last guardrails stay in force after success; 1h by default."""
+    version_label: Annotated[str, Field(pattern=LABEL_PATTERN, max_length=316)] = "app.kubernetes.io/version"
+    """The label of pods that carries the revision; `onSuccess: return` waits for it on every pod of the stable Service."""
     on_delete: Literal["leave", "reset"] = "leave"
     """What deletion does to the weights: nothing (`leave`, default), or the canary to 0 first (`reset`)."""
 

@@ -38,6 +38,8 @@ class State(StrEnum):
     """The states of a launch that this engine knows."""
 
     PENDING = "Pending"
+    SCHEDULED = "Scheduled"
+    AWAITING_APPROVAL = "AwaitingApproval"
     PROGRESSING = "Progressing"
     JUDGING = "Judging"
     HELD = "Held"
@@ -47,11 +49,19 @@ class State(StrEnum):
     INVALID = "Invalid"
 
 
+UNDER_WAY = (State.PROGRESSING, State.JUDGING, State.HELD, State.SCHEDULED, State.AWAITING_APPROVAL)
+"""The states of a run that may go on."""
+
+
 class Intent(Model):
-    """A change of weights that was decided and is not known to be done."""
+    """A change of weights that was decided and is not known to be done.
+
+    A ``retreat`` ends the run, a ``withdraw`` takes single targets out of it, a ``return`` gives the traffic back to
+    the stable Service after success: all three lower.
+    """
 
     id: str
-    kind: Literal["raise", "retreat"]
+    kind: Literal["raise", "retreat", "withdraw", "return"]
     phase: str
     step: int
     weights: dict[str, StoredWeight]
@@ -60,23 +70,30 @@ class Intent(Model):
 
 
 class TargetStatus(Model):
-    """One traffic split: the weight that is known to be set, and since when it was in force (absent: not yet)."""
+    """One traffic split: the weight that is known to be set, and since when it was in force (absent: not yet).
+
+    ``withdrawn`` is why it was taken out of this run; empty: it was not.
+    """
 
     name: str
     weight: StoredWeight = 0
     in_force_at: StoredInstant | None = None
+    withdrawn: str = ""
 
 
 class Run(Model):
     """What this run stands on, kept so that an edited plan changes nothing by surprise.
 
-    ``stands_on`` is a Launch spec reduced to the targets, the metrics and the running phase.
+    ``stands_on`` is a Launch spec reduced to the targets, the metrics and the running phase. ``templates`` are the pod
+    templates of the workloads, by target. ``passed`` are phases that need not be run again.
     """
 
     number: int
     revision: str
     started_at: StoredInstant
     stands_on: dict[str, Any]
+    templates: dict[str, str] = Field(default_factory=dict)
+    passed: tuple[str, ...] = ()
 
 
 class Hold(Model):
@@ -87,17 +104,77 @@ class Hold(Model):
     since: StoredInstant
 
 
+class GateStatus(Model):
+    """The running phase's gate: when it is judged if that was moved, how often by what, and since when it is passed."""
+
+    due_at: StoredInstant | None = None
+    used: dict[str, int] = Field(default_factory=dict)
+    passed_at: StoredInstant | None = None
+
+
+class Move(Model):
+    """A phase that begins at another time than the plan says: its new start, and by how many seconds its times moved.
+
+    ``times`` is how often it was moved because it was not ready.
+    """
+
+    phase: str
+    start: StoredInstant | None = None
+    by: float = 0.0
+    times: int = 0
+    why: str = ""
+
+
+class ApprovalRecord(Model):
+    """An approval that is in force: of what (``ramp/gate``), by whom. ``proven``: everything measured had passed."""
+
+    of: str
+    by: str = ""
+    at: StoredInstant
+    proven: bool = False
+
+
+class Grant(Model):
+    """What may be passed by hand, once: the wait for the start, a step, a gate, or every step up to the last."""
+
+    phase: str
+    place: Literal["start", "step", "gate", "last"]
+    step: int = 0
+    by: str = ""
+    at: StoredInstant
+
+
+class CheckpointScore(Model):
+    """What a checkpoint found, as three numbers of criteria; all of them 0: it was missed, or nothing was judged."""
+
+    phase: str
+    after: str
+    taken_at: StoredInstant
+    passed: int
+    undecided: int
+    failed: int
+
+
+class PhaseSummary(Model):
+    """One phase of the run that began."""
+
+    name: str
+    started_at: StoredInstant
+    passed_at: StoredInstant | None = None
+    holds: int = 0
+
+
 class CriterionStatus(Model):
     """One criterion of one target, as of the last write."""
 
     target: str
     criterion: str
     verdict: str
-    value: str
-    limit: str
-    requests: str
-    bad: str
-    sentence: str
+    value: str = ""
+    limit: str = ""
+    requests: str = ""
+    bad: str = ""
+    sentence: str = ""
     as_of: StoredInstant | None = None
 
 
@@ -157,6 +234,14 @@ class Status(Model):
     targets: tuple[TargetStatus, ...] = ()
     intent: Intent | None = None
     hold: Hold | None = None
+    gate: GateStatus | None = None
+    grant: Grant | None = None
+    moves: tuple[Move, ...] = ()
+    approvals: tuple[ApprovalRecord, ...] = ()
+    done: tuple[str, ...] = ()
+    checkpoints_taken: int = 0
+    checkpoints: tuple[CheckpointScore, ...] = ()
+    phases: tuple[PhaseSummary, ...] = ()
     criteria: tuple[CriterionStatus, ...] = ()
     folds: dict[str, str] = Field(default_factory=dict)
     overrides: tuple[OverrideRecord, ...] = ()
@@ -187,4 +272,8 @@ def read_status(document: Mapping[str, Any]) -> Status:
 def write_status(status: Status) -> dict[str, Any]:
     """The status as JSON-ready data, without empty fields."""
     document: dict[str, Any] = status.model_dump(by_alias=True, mode="json", exclude_none=True)
+    for entry in document["criteria"]:
+        for name in ("value", "limit", "requests", "bad", "sentence"):
+            if entry[name] == "":
+                del entry[name]
     return {name: value for name, value in document.items() if value not in ("", [], {}, ())}

@@ -148,7 +148,7 @@ def _envelope(document: dict[str, Any]) -> tuple[list[Fault], str, str]:
         elif document[field] != expected:
             faults.append(Fault(field, f"is {shown(document[field])}; write {expected}"))
     fields = ("apiVersion", "kind", "metadata", "spec", "status")
-    faults += [Fault(key, unknown_field(key, fields)) for key in document if key not in fields]
+    faults += [Fault(key, unknown_field(key, fields, "of a Launch")) for key in document if key not in fields]
     metadata = document.get("metadata")
     if not isinstance(metadata, dict):
         what = "is missing" if metadata is None else f"is {shown(metadata)}"

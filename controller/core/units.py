@@ -18,6 +18,7 @@ _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|s|m|h|d|w))+")  # not \d, w
 _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|w)")
 _WEIGHT = re.compile(r"(?:0\.[1-9]|[1-9][0-9]?(?:\.[0-9])?|100(?:\.0)?)%?")
 _LONGEST = 366 * 86400.0
+_LEAP_SECOND = re.compile(r"([Tt ][0-9]{2}:[0-9]{2}):60(?![0-9])")  # with the T: 14:60 without seconds is no time
 
 
 def parse_duration(text: object) -> float:
@@ -102,24 +103,26 @@ def format_weight(thousandths: int) -> str:
 def parse_instant(text: object) -> float:
     """Seconds since the epoch of an RFC 3339 instant with an offset.
 
-    A leap second (``:60``) is read as the last instant before it: no clock here has one to wait for.
+    A leap second (``:60``) is the second that follows it, as the epoch counts: no clock here has one to wait for.
 
     Raises:
         ValueError: not an instant, or one without an offset.
     """
     advice = "write an instant with its offset, such as 2025-11-01T14:00:00Z"
+    leap = 0
     if isinstance(text, datetime):
         moment = text
     elif isinstance(text, str):
+        plain, leap = _LEAP_SECOND.subn(r"\1:59", text, count=1)
         try:
-            moment = datetime.fromisoformat(re.sub(r":60(?=[Zz+-]|\.|$)", ":59", text))
+            moment = datetime.fromisoformat(plain)
         except ValueError:
             raise ValueError(f"{_shown(text)} is not an instant; {advice}") from None
     else:
         raise ValueError(f"{_shown(text)} is not an instant; {advice}")
     if moment.tzinfo is None:
         raise ValueError(f"{_shown(text)} has no offset from UTC; {advice}")
-    instant = moment.timestamp()
+    instant = moment.timestamp() + leap
     try:
         format_instant(instant)
     except (ValueError, OverflowError):
@@ -131,6 +134,12 @@ def format_instant(instant: float) -> str:
     """RFC 3339 in UTC with milliseconds: what status holds, and what ``parse_instant`` reads back."""
     moment = datetime.fromtimestamp(round(instant, 3), UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def format_date(instant: float) -> str:
+    """An instant for people, in UTC and to the minute: ``Nov 2 16:00``."""
+    moment = datetime.fromtimestamp(instant, UTC)
+    return f"{moment:%b} {moment.day} {moment:%H:%M}"
 
 
 def format_count(number: float) -> str:

@@ -89,13 +89,13 @@ def field_at(place: Place) -> FieldInfo | None:
     return None
 
 
-def unknown_field(key: str, fields: Iterable[str]) -> str:
-    """About a field that does not exist, with the nearest one of those that do."""
+def unknown_field(key: str, fields: Iterable[str], of: str = "here") -> str:
+    """About a field that does not exist, with the nearest one of those that do; ``of`` says where it is none."""
     fields = tuple(fields)
     lowered = {field.lower(): field for field in fields}
     near = difflib.get_close_matches(key.replace("_", "").lower()[:64], lowered, n=1, cutoff=0.6)
     advice = f"did you mean {lowered[near[0]]}?" if near else f"remove it, or write {listed(fields)}"
-    return f"is not a field of a Launch; {advice}" if len(fields) == 5 else f"is not a field here; {advice}"
+    return f"is not a field {of}; {advice}"
 
 
 def not_text(value: Any) -> str:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from math import isfinite
+from re import compile as pattern
 
 from controller.core.evidence import Criterion, Outcome, Verdict, requests_to_pass
+from controller.core.faults import listed
 from controller.core.units import format_count, format_duration, format_share
+
+_NUMBERS = pattern(r"(?<![\w-])(?:\d[\d.,]*[a-z%]*)+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +33,16 @@ def told(before: str, *verdicts: Verdict) -> Told:
     return Told(before, verdicts)
 
 
+def shape(message: str) -> str:
+    """The message without its numbers and spans: counts go on, but what is waited for is the same."""
+    return _NUMBERS.sub("#", message)
+
+
 def sentence(verdict: Verdict) -> str:
     """What the verdict is and what it stands on, for status, log, event and alert alike."""
     criterion = verdict.criterion
+    if criterion.at_most is not None:
+        return _of_incidents(verdict, criterion.at_most)
     head = f"{criterion.key} ({verdict.target})"
     if verdict.outcome is Outcome.NO_DATA:
         since = f" for {format_duration(verdict.silent)}" if verdict.silent >= 1 else ""
@@ -49,6 +61,27 @@ def sentence(verdict: Verdict) -> str:
 
 def _bad(criterion: Criterion) -> str:
     return "slow" if criterion.series.metric == "latency" or criterion.series.kind == "latency" else "errors"
+
+
+def _of_incidents(verdict: Verdict, at_most: int) -> str:
+    named = verdict.criterion.series.bad
+    if verdict.outcome is Outcome.NO_DATA:
+        since = f" for {format_duration(verdict.silent)}" if verdict.silent >= 1 else ""
+        return f"{named}: no data{since}: {verdict.problem}"
+    if verdict.value is None:
+        return f"{named}: not counted yet"
+    count = f"{format_count(verdict.x)} {named if verdict.x != 1 else named.replace(' incidents', ' incident', 1)}"
+    be = "is" if at_most == 1 else "are"
+    if verdict.outcome is not Outcome.FAIL:
+        count = count if verdict.x else f"no {named}"
+        allowed = f", at most {at_most} {be} allowed" if at_most else ""
+        return f"{count} since {_minute(verdict.as_of - verdict.span)}{allowed}"
+    starts = listed([_minute(at) for at in verdict.starts], "and")
+    return f"{count}, at most {at_most} {be} allowed: seen to begin at {starts}"
+
+
+def _minute(at: float) -> str:
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _of_values(verdict: Verdict) -> str:
@@ -77,7 +110,8 @@ def _what_would_settle(verdict: Verdict) -> str:
 
 
 def measured(verdict: Verdict) -> str:
-    """The value beside its limit: a share in percent, or the bare value."""
+    """The value beside its limit: a share in percent, the bare value, or the number of incidents."""
     if verdict.value is None:
         return "-"
-    return f"{verdict.value:.4g}" if verdict.criterion.series.kind == "value" else format_share(verdict.value)
+    bare = verdict.criterion.series.kind in ("value", "incidents")
+    return f"{verdict.value:.4g}" if bare else format_share(verdict.value)

@@ -15,6 +15,8 @@ from controller.core.units import parse_instant
 ANNOTATION_PREFIX = f"{GROUP}/"
 EPOCH_ANNOTATION = f"{ANNOTATION_PREFIX}epoch"
 """The one annotation that is written on a route: the writer's epoch and the decision's id."""
+FINALIZER = f"{ANNOTATION_PREFIX}reset"
+"""What keeps a launch from going before its canary is at 0, where its plan asks for that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,10 @@ class LaunchKey:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """A Launch as it was read. ``annotations`` are ours only, without their prefix. ``created`` is epoch seconds."""
+    """A Launch as it was read. ``annotations`` are ours only, without their prefix. ``created`` is epoch seconds.
+
+    ``deleting``: it goes as soon as its last finalizer does. ``finalized``: ours is there.
+    """
 
     key: LaunchKey
     uid: str
@@ -41,6 +46,7 @@ class Launch:
     status: Status | UnreadableStatusError
     annotations: Mapping[str, str]
     deleting: bool = False
+    finalized: bool = False
 
 
 def read_launch(
@@ -83,6 +89,7 @@ def read_launch(
             if name.startswith(ANNOTATION_PREFIX)
         },
         deleting=bool(metadata.get("deletionTimestamp")),
+        finalized=FINALIZER in (metadata.get("finalizers") or ()),
     )
 
 

@@ -34,7 +34,13 @@ class Ground(Protocol):
         """Changes an object: its manifest as a person sees it, without what the server adds."""
 
     def delete(self, kind: str, name: str) -> None:
-        """Removes an object."""
+        """Removes an object, which is gone at once."""
+
+    def begin_to_delete(self, kind: str, name: str) -> None:
+        """Removes an object that has finalizers, and goes only with the last of them."""
+
+    def exists(self, kind: str, name: str) -> bool:
+        """Whether the object is there, be it on its way out."""
 
     def raw(self, kind: str, name: str) -> Document:
         """The manifest as it is stored, without what the server adds."""
@@ -66,6 +72,12 @@ class FolderGround:
     def delete(self, kind: str, name: str) -> None:
         self.path(kind, name).unlink()
 
+    def begin_to_delete(self, kind: str, name: str) -> None:
+        self.edit(kind, name, lambda document: document["metadata"].update(deletionTimestamp="2025-11-01T14:00:00Z"))
+
+    def exists(self, kind: str, name: str) -> bool:
+        return self.path(kind, name).exists()
+
     def raw(self, kind: str, name: str) -> Document:
         document: Document = yaml.safe_load(self.path(kind, name).read_text())
         return document
@@ -94,8 +106,14 @@ class KubeGround:
         return KubernetesSettings(kubeconfig=kubeconfig, namespaces=(self.namespace,), **changes)
 
     def path(self, kind: str, name: str = "") -> str:
-        group = {"Launch": "autoadvance.dev/v1alpha1", "EndpointSlice": "discovery.k8s.io/v1"}
-        base = f"/apis/{group.get(kind, 'gateway.networking.k8s.io/v1')}/namespaces/{self.namespace}"
+        group = {
+            "Launch": "apis/autoadvance.dev/v1alpha1",
+            "EndpointSlice": "apis/discovery.k8s.io/v1",
+            "HTTPRoute": "apis/gateway.networking.k8s.io/v1",
+            "GRPCRoute": "apis/gateway.networking.k8s.io/v1",
+            "Pod": "api/v1",
+        }
+        base = f"/{group.get(kind, 'apis/apps/v1')}/namespaces/{self.namespace}"
         return f"{base}/{kind.lower()}{'e' * (kind == 'Launch')}s" + (f"/{name}" if name else "")
 
     def create(self, document: Document) -> None:
@@ -116,7 +134,20 @@ class KubeGround:
         wait_until(once, deadline_s=DEADLINE_S, what=f"an edit of {kind} {name}")
 
     def delete(self, kind: str, name: str) -> None:
-        self.kube.call("DELETE", self.path(kind, name))
+        # without a kubelet nobody else would end a pod's time of grace
+        self.kube.call("DELETE", self.path(kind, name), gracePeriodSeconds="0")
+
+    def begin_to_delete(self, kind: str, name: str) -> None:
+        self.delete(kind, name)
+
+    def exists(self, kind: str, name: str) -> bool:
+        try:
+            self.kube.call("GET", self.path(kind, name))
+        except ApiError as error:
+            if error.code == 404:
+                return False
+            raise
+        return True
 
     def raw(self, kind: str, name: str) -> Document:
         document: Document = self.kube.call("GET", self.path(kind, name))
@@ -189,6 +220,41 @@ def route_document(
             ]
         },
     }
+
+
+def workload_document(kind: str = "Deployment", name: str = "canary", image: str = "shop:1") -> Document:
+    """A workload as small as the API lets it be."""
+    labels = {"app": name}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": kind,
+        "metadata": {"name": name},
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": dict(labels)},
+                "spec": {"containers": [{"name": "shop", "image": image, "env": [{"name": "MODE", "value": "a"}]}]},
+            },
+        },
+    }
+
+
+def pod_document(name: str, **labels: str) -> Document:
+    """A pod as small as the API lets it be."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": labels},
+        "spec": {"containers": [{"name": "shop", "image": "shop:1"}]},
+    }
+
+
+def slice_of_pods(name: str, service: str, *pods: str, unready: tuple[str, ...] = (), family: str = "IPv4") -> Document:
+    """An EndpointSlice whose endpoints are these pods, first the ready ones."""
+    document = slice_document(name, service, len(pods), unready=len(unready), family=family)
+    for endpoint, pod in zip(document["endpoints"], (*pods, *unready), strict=True):
+        endpoint["targetRef"] = {"kind": "Pod", "name": pod}
+    return document
 
 
 def slice_document(name: str, service: str, ready: int, *, unready: int = 0, family: str = "IPv4") -> Document:

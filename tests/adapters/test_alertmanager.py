@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from controller.adapters.alertmanager import AlertSender
+from controller.adapters.alertmanager import AlertSender, DeliveryCheck
 from controller.core.alerts import Alert
+from controller.core.observation import ALERTING_NOT_KNOWN
 from controller.core.world import LaunchKey
 from controller.errors import AdapterError, RefusedError, UnansweredError
-from tests.adapters.scripted_server import Asked, ScriptedServer, http, say
+from tests.adapters.scripted_server import Asked, ScriptedServer, half, http, say
 from tests.realparts.alertmanager import Alertmanager
 from tests.realparts.fixtures import AlertmanagerFactory
 from tests.realparts.server import wait_until
@@ -254,3 +255,105 @@ def test_the_proxies_of_the_environment_are_not_asked(server: ScriptedServer, mo
         sender.publish(KEY, (held(),))
         wait_until(lambda: server.asked, deadline_s=DEADLINE_S, what="the alert")
     assert datetime.now(UTC).timestamp() < instant(sent(server)[0]["endsAt"])
+
+
+# Whether alerts get through
+
+
+@contextmanager
+def checking(*urls: str, **options: Any) -> Iterator[DeliveryCheck]:
+    check = DeliveryCheck(urls, **{"each": 0.05, **options})
+    try:
+        yield check
+    finally:
+        check.stop()
+
+
+def until_problem(check: DeliveryCheck, words: str) -> str:
+    """Its problem once it holds these words; without words, once there is none."""
+
+    def told() -> list[str]:
+        problem = check.problem()
+        return [problem] if (words in problem if words else not problem) else []
+
+    (problem,) = wait_until(told, deadline_s=DEADLINE_S, what=f"the problem {words!r}")
+    return problem
+
+
+def fire(alertmanager: Alertmanager, **labels: str) -> None:
+    """Let an alert fire there, as Prometheus does."""
+    with checking(alertmanager.url) as check:
+        check._doors[0].post([{"labels": labels}])
+
+
+def test_alerts_get_through_where_every_alertmanager_shows_the_alert_that_always_fires(
+    alertmanager_factory: AlertmanagerFactory,
+) -> None:
+    one, other = alertmanager_factory(), alertmanager_factory()
+    with checking(one.url, other.url) as check:
+        assert check.configured
+        assert check.problem() == ALERTING_NOT_KNOWN
+        until_problem(check, f"at {one.address} does not show")
+        fire(one, alertname="Watchdog", severity="none")
+        problem = until_problem(check, f"at {other.address} does not show")
+        wait_until(lambda: one.address not in check.problem(), deadline_s=DEADLINE_S, what="the first one to be fine")
+        assert 'alertname="Watchdog"' in problem
+        assert "let Prometheus send it there" in problem
+        fire(other, alertname="Watchdog", severity="none")
+        until_problem(check, "")
+        with other.stopped():
+            assert "Connection refused" in until_problem(check, f"at {other.address} did not show its alerts")
+        until_problem(check, f"at {other.address} does not show")
+
+
+def test_the_alert_that_always_fires_may_have_another_name(alertmanager: Alertmanager) -> None:
+    fire(alertmanager, alertname="Watchdog", team="other")
+    fire(alertmanager, alertname="DeadMansSwitch", team='a "b" \\ é')
+    with checking(alertmanager.url, watchdog={"alertname": "DeadMansSwitch", "team": 'a "b" \\ é'}) as check:
+        until_problem(check, "")
+    with checking(alertmanager.url, watchdog={"alertname": "DeadMansSwitch", "team": "b"}) as check:
+        until_problem(check, 'alertname="DeadMansSwitch", team="b"')
+
+
+def test_without_an_alertmanager_there_is_no_problem_and_nothing_is_configured() -> None:
+    with checking() as check:
+        assert not check.configured
+        assert check.problem() == ""
+
+
+def test_it_looks_once_in_its_time_however_often_it_is_asked_and_never_unasked(server: ScriptedServer) -> None:
+    server.reply = say(http('[{"labels": {}}]'))
+    with checking(server.url, each=30.0) as check:
+        assert server.asked == []
+        until_problem(check, "")
+        for _ in range(1000):
+            assert check.problem() == ""
+        assert [(one.method, one.path.split("?")[0]) for one in server.asked] == [("GET", "/api/v2/alerts")]
+
+
+def test_nobody_waits_for_an_alertmanager_that_hangs(server: ScriptedServer) -> None:
+    server.reply = server.silence()
+    with checking(server.url, timeout=600.0) as check:
+        began = time.monotonic()
+        assert check.problem() == ALERTING_NOT_KNOWN
+        wait_until(lambda: server.asked, deadline_s=DEADLINE_S, what="the question")
+        assert check.problem() == ALERTING_NOT_KNOWN
+        assert time.monotonic() - began < ENDLESS_S
+        assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (http("<html>"), "is no Alertmanager; write the URL of one"),
+        (http("{}"), "is no Alertmanager"),
+        (http("[" * 100_000), "is no Alertmanager"),
+        (http("[]", length=500), "no whole answer"),
+        (http("come back later", status=503), "did not show its alerts (HTTP 503): come back later"),
+        (http("", status=302, headers={"Location": "http://elsewhere.example/"}), "write the final URL"),
+    ],
+)
+def test_an_answer_of_another_kind_is_told_as_what_it_is(server: ScriptedServer, answer: bytes, words: str) -> None:
+    server.reply = half(answer)
+    with checking(server.url) as check:
+        until_problem(check, words)

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from controller.core.plan import Plan
-from controller.core.status import Status, write_status
-from controller.core.world import EPOCH_ANNOTATION, Launch, LaunchKey, Route, RoutePatch, WeightEdit
-from controller.errors import AdapterError, ConflictError, NotFoundError
+from controller.core.status import Run, Status, write_status
+from controller.core.world import EPOCH_ANNOTATION, FINALIZER, Launch, LaunchKey, Route, RoutePatch, WeightEdit
+from controller.errors import AdapterError, ConflictError, NotFoundError, RefusedError
 from controller.ports import Cluster
 from tests.adapters.grounds import (
     DEADLINE_S,
@@ -21,10 +21,13 @@ from tests.adapters.grounds import (
     KubeGround,
     launch_document,
     launch_key,
+    pod_document,
     route_document,
     route_key,
     running,
     slice_document,
+    slice_of_pods,
+    workload_document,
 )
 from tests.realparts.server import wait_until
 
@@ -428,3 +431,299 @@ def test_writes_work_before_the_start(ground: Ground) -> None:
     stored = cluster.write_status(cluster.read_launch(launch_key(ground)), write_status(Status(epoch=1)))
     assert stored.status == Status(epoch=1)
     cluster.stop()
+
+
+# Annotations
+
+
+OTHERS = {"other.example/x": "1"}
+
+
+def test_an_annotation_is_set_and_removed_and_nothing_else_is_touched(ground: Ground, cluster: Cluster) -> None:
+    ground.create(launch_document(annotations={**OTHERS, "autoadvance.dev/hold": "lunch"}, labels={"team": "shop"}))
+    before = seen(cluster, launch_key(ground))
+    expected = copy.deepcopy(ground.raw("Launch", "shop"))
+    after = cluster.annotate(before.key, {"approve": "ramp/gate", "hold": None})
+    expected["metadata"]["annotations"] = {**OTHERS, "autoadvance.dev/approve": "ramp/gate"}
+    assert ground.raw("Launch", "shop") == expected
+    assert after.annotations == {"approve": "ramp/gate"}
+    assert (after.uid, after.generation, after.plan) == (before.uid, before.generation, before.plan)
+    assert cluster.launch(before.key) == cluster.read_launch(before.key) == after
+    cluster.annotate(before.key, {"approve": "ramp/1"})
+    expected["metadata"]["annotations"]["autoadvance.dev/approve"] = "ramp/1"
+    assert ground.raw("Launch", "shop") == expected
+
+
+@pytest.mark.parametrize("others", [None, OTHERS])
+def test_annotations_are_added_where_there_are_none_and_go_without_a_trace(
+    ground: Ground, cluster: Cluster, others: dict[str, str] | None
+) -> None:
+    metadata: dict[str, Any] = {"annotations": others} if others else {}
+    ground.create(launch_document(**metadata))
+    manifest = ground.raw("Launch", "shop")
+    key = launch_key(ground)
+    assert cluster.annotate(key, {"hold": None}).annotations == {}
+    assert ground.raw("Launch", "shop") == manifest
+    assert cluster.annotate(key, {"hold": "lunch", "retry": "now"}).annotations == {"hold": "lunch", "retry": "now"}
+    assert cluster.annotate(key, {"retry": None, "hold": None}).annotations == {}
+    assert ground.raw("Launch", "shop") == manifest
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "true", "12", 'a: b # "c"', '{"reason": "ü", "by": "ann"}', "two\nlines\n", "\U0001f389 \u2028 \x7f"],
+)
+def test_every_text_of_an_annotation_comes_back_as_it_is(ground: Ground, cluster: Cluster, text: str) -> None:
+    ground.create(launch_document())
+    cluster.annotate(launch_key(ground), {"hold": text})
+    assert cluster.read_launch(launch_key(ground)).annotations == {"hold": text}
+
+
+def test_an_annotation_of_a_launch_that_is_not_there_is_not_found(ground: Ground, cluster: Cluster) -> None:
+    with pytest.raises(NotFoundError, match="nothing"):
+        cluster.annotate(launch_key(ground, "nothing"), {"hold": "lunch"})
+
+
+@pytest.mark.parametrize(
+    "changes", [{"example.com/hold": "x"}, {"": "x"}, {"-a": None}, {"hold": "x" * 262_144}, {"hold": "\ud83d"}]
+)
+def test_what_cannot_be_an_annotation_is_refused_and_nothing_is_written(
+    ground: Ground, cluster: Cluster, changes: dict[str, str | None]
+) -> None:
+    ground.create(launch_document())
+    manifest = ground.raw("Launch", "shop")
+    with pytest.raises(RefusedError, match=r"shop.*annotation"):
+        cluster.annotate(launch_key(ground), {"retry": "x", **changes})
+    assert ground.raw("Launch", "shop") == manifest
+
+
+def test_an_annotation_wakes_the_listeners_of_another_adapter(ground: Ground) -> None:
+    ground.create(launch_document())
+    with running(ground.cluster()) as daemon:
+        woken: list[LaunchKey] = []
+        daemon.subscribe(woken.append)
+        person = ground.cluster()
+        person.annotate(launch_key(ground), {"rollback": "it smells"})
+        person.stop()
+        until(lambda: woken == [launch_key(ground)], "the call of the listener")
+        launch = daemon.launch(launch_key(ground))
+        assert launch is not None
+        assert launch.annotations == {"rollback": "it smells"}
+
+
+# The finalizer
+
+
+FOREIGN = "other.example/wait"
+
+
+@pytest.mark.parametrize("others", [[], [FOREIGN], [FOREIGN, "other.example/too"]])
+def test_the_finalizer_comes_and_goes_beside_those_of_others(
+    ground: Ground, cluster: Cluster, others: list[str]
+) -> None:
+    metadata: dict[str, Any] = {"finalizers": others} if others else {}
+    ground.create(launch_document(**metadata))
+    manifest = ground.raw("Launch", "shop")
+    before = seen(cluster, launch_key(ground))
+    assert not before.finalized
+    after = cluster.set_finalizer(before, True)
+    assert after.finalized
+    assert not after.deleting
+    assert (after.uid, after.generation, after.plan) == (before.uid, before.generation, before.plan)
+    assert ground.raw("Launch", "shop")["metadata"]["finalizers"] == [*others, FINALIZER]
+    assert cluster.set_finalizer(after, True) == after
+    assert cluster.launch(before.key) == cluster.read_launch(before.key) == after
+    without = cluster.set_finalizer(after, False)
+    assert not without.finalized
+    assert ground.raw("Launch", "shop") == manifest
+    assert cluster.set_finalizer(without, False) == without
+
+
+def test_a_finalizer_over_a_launch_that_was_not_read_is_a_conflict_and_changes_nothing(
+    ground: Ground, cluster: Cluster
+) -> None:
+    ground.create(launch_document())
+    stale = seen(cluster, launch_key(ground))
+    cluster.write_status(stale, write_status(Status(epoch=1)))
+    with pytest.raises(ConflictError, match="shop"):
+        cluster.set_finalizer(stale, True)
+    assert "finalizers" not in ground.raw("Launch", "shop")["metadata"]
+
+
+def test_a_launch_that_is_being_deleted_stays_until_the_finalizer_goes_and_then_vanishes(ground: Ground) -> None:
+    ground.create(launch_document())
+    cluster = ground.cluster()
+    with running(cluster):
+        before = cluster.set_finalizer(seen(cluster, launch_key(ground)), True)
+        woken: list[LaunchKey] = []
+        cluster.subscribe(woken.append)
+        ground.begin_to_delete("Launch", "shop")
+        until(lambda: woken, "the call of the listener")
+        launch = cluster.launch(before.key)
+        assert launch is not None
+        assert (launch.uid, launch.deleting, launch.finalized) == (before.uid, True, True)
+        launch = cluster.write_status(launch, write_status(Status(epoch=7)))
+        last = cluster.set_finalizer(launch, False)
+        assert (last.uid, last.finalized) == (before.uid, False)
+        assert not ground.exists("Launch", "shop")
+        until(lambda: cluster.launch(before.key) is None, "the launch to be gone")
+        assert not cluster.set_finalizer(launch, False).finalized
+        with pytest.raises(NotFoundError):
+            cluster.set_finalizer(launch, True)
+        ground.create(launch_document())
+        again = seen(cluster, launch_key(ground))
+        assert again.uid != before.uid
+        assert again.status == Status()
+        assert not cluster.set_finalizer(launch, False).finalized
+        with pytest.raises(ConflictError):
+            cluster.set_finalizer(launch, True)
+        assert cluster.launch(before.key) == again
+
+
+def test_a_launch_that_others_keep_stays_when_the_finalizer_goes_and_gets_none_again(
+    ground: Ground, cluster: Cluster
+) -> None:
+    ground.create(launch_document(finalizers=[FINALIZER, FOREIGN]))
+    ground.begin_to_delete("Launch", "shop")
+    launch = cluster.read_launch(launch_key(ground))
+    assert launch.deleting
+    launch = cluster.set_finalizer(launch, False)
+    assert (launch.deleting, launch.finalized) == (True, False)
+    assert ground.raw("Launch", "shop")["metadata"]["finalizers"] == [FOREIGN]
+    with pytest.raises(RefusedError, match="being deleted"):
+        cluster.set_finalizer(launch, True)
+    ground.edit("Launch", "shop", lambda document: document["metadata"].pop("finalizers"))
+
+
+# Workloads and pods
+
+
+KINDS = ["Deployment", "StatefulSet", "DaemonSet"]
+
+
+def edit_workload(kind: str, *path: str | int, to: Any) -> Callable[[Ground], None]:
+    """An edit that sets one value of a workload."""
+
+    def change(document: dict[str, Any]) -> None:
+        place: Any = document
+        for step in path[:-1]:
+            place = place.setdefault(step, {}) if isinstance(step, str) else place[step]
+        place[path[-1]] = to
+
+    return lambda ground: ground.edit(kind, "canary", change)
+
+
+def known_template(ground: Ground, cluster: Cluster, kind: str = "Deployment") -> str:
+    template: str = until(lambda: cluster.template(ground.namespace, kind, "canary"), f"the template of the {kind}")
+    return template
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_template_of_a_workload_changes_with_all_that_its_pods_are_made_from(
+    ground: Ground, cluster: Cluster, kind: str
+) -> None:
+    ground.create(workload_document(kind))
+    hashes = [known_template(ground, cluster, kind)]
+    assert len(hashes[0]) == 16
+    int(hashes[0], 16)
+    pod = ("spec", "template", "spec", "containers", 0)
+    for path, value in (
+        ((*pod, "image"), "shop:2"),
+        ((*pod, "env", 0, "value"), "b"),
+        (("spec", "template", "metadata", "labels", "track"), "canary"),
+        (("spec", "template", "metadata", "annotations", "kubectl.kubernetes.io/restartedAt"), "2025-11-01T14:00:00Z"),
+    ):
+        edit_workload(kind, *path, to=value)(ground)
+        until(lambda: known_template(ground, cluster, kind) != hashes[-1], "another template")
+        hashes.append(known_template(ground, cluster, kind))
+    assert len(set(hashes)) == len(hashes) == 5
+    ground.delete(kind, "canary")
+    until(lambda: cluster.template(ground.namespace, kind, "canary") is None, "the workload to be gone")
+
+
+def test_what_is_around_the_template_is_no_part_of_it_and_equal_ones_have_equal_hashes(
+    ground: Ground, cluster: Cluster
+) -> None:
+    ground.create(workload_document())
+    before = known_template(ground, cluster)
+    edit_workload("Deployment", "spec", "replicas", to=7)(ground)
+    edit_workload("Deployment", "spec", "minReadySeconds", to=7)(ground)
+    edit_workload("Deployment", "metadata", "annotations", "touched", to="yes")(ground)
+    ground.create(workload_document(name="later"))
+    until(lambda: cluster.template(ground.namespace, "Deployment", "later"), "the workload that came later")
+    assert known_template(ground, cluster) == before
+    with running(ground.cluster()) as other:
+        assert known_template(ground, other) == before
+
+
+def test_a_template_that_is_not_there_or_of_another_kind_is_not_known(ground: Ground, cluster: Cluster) -> None:
+    ground.create(workload_document())
+    assert known_template(ground, cluster)
+    assert cluster.template(ground.namespace, "Deployment", "nothing") is None
+    assert cluster.template("elsewhere", "Deployment", "canary") is None
+    assert cluster.template(ground.namespace, "CronJob", "canary") is None
+
+
+def test_a_changed_template_wakes_the_launches_that_name_its_workload_and_no_others(ground: Ground) -> None:
+    ground.create(launch_document())
+    ground.create(launch_document("other"))
+    ground.create(workload_document())
+    ground.create(workload_document("StatefulSet"))
+    cluster = ground.cluster()
+    with running(cluster):
+        target = {"name": "main", "canary": {"name": "canary", "workload": {"name": "canary"}}}
+        run = Run(number=1, revision="v2", started_at=0.0, stands_on={"targets": [target]})
+        cluster.write_status(seen(cluster, launch_key(ground)), write_status(Status(run=run)))
+        seen(cluster, launch_key(ground, "other"))
+        before = known_template(ground, cluster)
+        known_template(ground, cluster, "StatefulSet")
+        woken: list[LaunchKey] = []
+        cluster.subscribe(woken.append)
+        edit_workload("Deployment", "spec", "replicas", to=3)(ground)
+        edit_workload("StatefulSet", "spec", "template", "metadata", "labels", "a", to="b")(ground)
+        edit_workload("Deployment", "spec", "template", "metadata", "labels", "a", to="b")(ground)
+        until(lambda: woken, "the call of the listener")
+        until(lambda: known_template(ground, cluster) != before, "the new template")
+        ground.delete("Deployment", "canary")
+        until(lambda: len(woken) > 1, "the second call of the listener")
+        assert woken == [launch_key(ground)] * 2
+
+
+VERSION = "app.kubernetes.io/version"
+
+
+def until_versions(ground: Ground, cluster: Cluster, expected: dict[str, int] | None, label: str = VERSION) -> None:
+    until(lambda: cluster.pod_versions(ground.namespace, "stable", label) == expected, f"the versions {expected}")
+
+
+def test_the_versions_of_ready_pods_are_counted_over_the_slices_of_a_service(ground: Ground, cluster: Cluster) -> None:
+    assert cluster.pod_versions(ground.namespace, "stable", VERSION) is None
+    for name, version in (("a", "1"), ("b", "2"), ("c", "2"), ("d", "3"), ("e", "")):
+        ground.create(pod_document(name, app="shop", **({VERSION: version} if version else {})))
+    ground.create(slice_of_pods("stable-1", "stable", "a", "b", unready=("d",)))
+    ground.create(slice_of_pods("stable-2", "stable", "c", "e"))
+    # a pod with an address of each family is one pod
+    ground.create(slice_of_pods("stable-v6", "stable", "a", "b", family="IPv6"))
+    ground.create(slice_of_pods("canary-1", "canary", "d"))
+    until(lambda: cluster.ready_endpoints(ground.namespace, "canary") == 1, "the slice that came last")
+    until_versions(ground, cluster, {"1": 1, "2": 2, "": 1})
+    assert cluster.pod_versions("elsewhere", "stable", VERSION) is None
+    ground.delete("EndpointSlice", "stable-v6")
+    ground.delete("EndpointSlice", "stable-1")
+    until_versions(ground, cluster, {"2": 1, "": 1})
+    ground.edit("EndpointSlice", "stable-2", lambda document: document.update(endpoints=[]))
+    until_versions(ground, cluster, {})
+
+
+def test_the_versions_are_not_known_while_a_ready_endpoint_is_no_pod_or_one_that_is_not_there(
+    ground: Ground, cluster: Cluster
+) -> None:
+    ground.create(pod_document("a", **{VERSION: "1"}))
+    ground.create(slice_of_pods("stable-1", "stable", "a"))
+    until_versions(ground, cluster, {"1": 1})
+    ground.create(slice_of_pods("stable-2", "stable", "nobody"))
+    until_versions(ground, cluster, None)
+    ground.delete("EndpointSlice", "stable-2")
+    until_versions(ground, cluster, {"1": 1})
+    ground.create(slice_document("stable-3", "stable", 1))
+    until_versions(ground, cluster, None)

@@ -113,6 +113,137 @@ def test_a_patched_file_keeps_every_byte_that_is_not_ours(files: Files, tmp_path
     assert [file.name for file in tmp_path.iterdir() if file.suffix == ".tmp"] == []
 
 
+def test_an_annotated_file_keeps_every_byte_that_is_not_ours(files: Files, tmp_path: Path) -> None:
+    path = tmp_path / "shop.yaml"
+    path.write_text(MANIFEST)
+    files.annotate(SHOP, {"hold": "lunch: 12h", "done": "ramp/docs"})
+    annotations = '{autoadvance.dev/hold: "lunch: 12h", autoadvance.dev/done: "ramp/docs"}'
+    assert path.read_text() == MANIFEST.replace("{name: shop} ", f"{{name: shop, annotations: {annotations}}} ")
+    files.annotate(SHOP, {"hold": None})
+    annotations = '{autoadvance.dev/done: "ramp/docs"}'
+    assert path.read_text() == MANIFEST.replace("{name: shop} ", f"{{name: shop, annotations: {annotations}}} ")
+    files.annotate(SHOP, {"done": None})
+    assert path.read_text() == MANIFEST
+    block = MANIFEST.replace(
+        "{name: shop}   # the plan", "# the plan\n  name: shop # its name\n  annotations:\n    # by hand\n    a/b: c"
+    )
+    path.write_text(block)
+    files.annotate(SHOP, {"hold": "lunch"})
+    assert path.read_text() == block.replace("    a/b", "    autoadvance.dev/hold: lunch\n    a/b")
+    files.annotate(SHOP, {"hold": None})
+    assert path.read_text() == block
+
+
+def test_a_finalizer_comes_and_goes_and_its_file_keeps_every_other_byte(files: Files, tmp_path: Path) -> None:
+    path = tmp_path / "shop.yaml"
+    path.write_text(MANIFEST)
+    launch = files.set_finalizer(files.read_launch(SHOP), True)
+    assert path.read_text() == MANIFEST.replace("{name: shop} ", "{name: shop, finalizers: [autoadvance.dev/reset]} ")
+    files.set_finalizer(launch, False)
+    assert path.read_text() == MANIFEST
+    block = MANIFEST.replace("{name: shop}   # the plan", "\n  name: shop\n  finalizers: # wait\n  - a/b # for them")
+    path.write_text(block)
+    launch = files.set_finalizer(files.read_launch(SHOP), True)
+    assert path.read_text() == block.replace("# for them\n", "# for them\n  - autoadvance.dev/reset\n")
+    files.set_finalizer(launch, False)
+    assert path.read_text() == block
+
+
+def test_a_launch_that_goes_with_its_finalizer_leaves_the_rest_of_its_file_and_no_record(
+    files: Files, tmp_path: Path
+) -> None:
+    path = tmp_path / "shop.yaml"
+    leaving = "{name: shop, deletionTimestamp: 2025-11-01T14:00:00Z, finalizers: [autoadvance.dev/reset]} "
+    path.write_text(MANIFEST.replace("{name: shop} ", leaving))
+    launch = files.write_status(files.read_launch(SHOP), write_status(Status(epoch=3)))
+    assert (launch.deleting, launch.finalized) == (True, True)
+    files.set_finalizer(launch, False)
+    assert path.read_text() == MANIFEST[: MANIFEST.index("apiVersion")] + MANIFEST[MANIFEST.index("---") :]
+    assert files.launch(SHOP) is None
+    assert files.route(ROUTE) is not None
+    assert retired(files, tmp_path, "default.shop")
+    path.write_text(MANIFEST)
+    again = files.read_launch(SHOP)
+    assert again.uid != launch.uid
+    assert again.status == Status()
+
+
+def test_a_deletion_by_hand_is_seen_without_a_new_generation_and_wakes_listeners(files: Files, tmp_path: Path) -> None:
+    path = tmp_path / "shop.yaml"
+    path.write_text(MANIFEST)
+    before = seen(files)
+    woken: list[LaunchKey] = []
+    files.subscribe(woken.append)
+    path.write_text(MANIFEST.replace("{name: shop} ", "{name: shop, deletionTimestamp: 2025-11-01T14:00:00Z} "))
+    until(lambda: woken == [SHOP], "the call of the listener")
+    launch = files.launch(SHOP)
+    assert launch is not None
+    assert (launch.deleting, launch.generation) == (True, before.generation)
+
+
+def test_of_a_linked_manifest_that_goes_only_the_link_is_removed(files: Files, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    target = tmp_path / "elsewhere" / "shop.txt"
+    leaving = launch_document(deletionTimestamp="2025-11-01T14:00:00Z", finalizers=["autoadvance.dev/reset"])
+    save(target, leaving)
+    (tmp_path / "shop.yaml").symlink_to(target)
+    files.set_finalizer(files.read_launch(SHOP), False)
+    assert not (tmp_path / "shop.yaml").is_symlink()
+    assert target.exists()
+
+
+def test_a_launch_in_a_broken_file_or_in_two_is_not_edited(files: Files, tmp_path: Path) -> None:
+    path, other = tmp_path / "shop.yaml", tmp_path / "other.yaml"
+    path.write_text(MANIFEST)
+    save(other, launch_document())
+    with pytest.raises(RefusedError, match=r"Launch default/shop: it stands in .*; remove all but one"):
+        files.annotate(SHOP, {"hold": "lunch"})
+    with pytest.raises(RefusedError, match=r"Launch default/shop: it stands in .*; remove all but one"):
+        files.set_finalizer(files.read_launch(SHOP), True)
+    other.unlink()
+    path.write_text(f"{MANIFEST}broken: [")
+    with pytest.raises(RefusedError, match=r"Launch default/shop: its file cannot be read, so it is not edited"):
+        files.annotate(SHOP, {"hold": "lunch"})
+    assert path.read_text() == f"{MANIFEST}broken: ["
+
+
+def test_an_annotation_that_several_launches_share_by_an_alias_is_refused_and_left_alone(
+    files: Files, tmp_path: Path
+) -> None:
+    text = MANIFEST.replace("{name: shop}   #", "{name: shop, labels: &x {a: b}, annotations: *x}   #")
+    (tmp_path / "shop.yaml").write_text(text)
+    with pytest.raises(RefusedError, match=r"Launch default/shop: annotations: shop\.yaml:\d+: .*write it out in full"):
+        files.annotate(SHOP, {"hold": "lunch"})
+    assert (tmp_path / "shop.yaml").read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        ({"apiVersion": "apps/v1", "kind": "Deployment", "spec": [1]}, "this is no Deployment"),
+        ({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x", "labels": "a"}}, "this is no Pod"),
+        ({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "endpoints": [{"targetRef": 1}]}, "this is no"),
+        (
+            {**launch_document(), "metadata": {"name": "x", "finalizers": "a"}},
+            "metadata.finalizers is no list of names",
+        ),
+    ],
+)
+def test_what_is_not_what_its_kind_says_is_told_with_its_file(
+    files: Files, tmp_path: Path, document: dict[str, Any], words: str
+) -> None:
+    save(tmp_path / "odd.yaml", {"metadata": {"name": "x"}, **document})
+    until(lambda: words in files.problem(), "the problem")
+    assert "odd.yaml:1" in files.problem()
+
+
+def test_the_objects_of_other_groups_with_a_known_kind_are_nobodys_business(files: Files, tmp_path: Path) -> None:
+    save(tmp_path / "other.yaml", {"apiVersion": "other.example/v1", "kind": "Deployment", "spec": 1})
+    (tmp_path / "shop.yaml").write_text(MANIFEST)
+    seen(files)
+    assert files.problem() == ""
+
+
 def test_a_revision_that_looks_like_a_number_stays_text(files: Files, tmp_path: Path) -> None:
     (tmp_path / "shop.yml").write_text(MANIFEST)
     plan = seen(files).plan

@@ -13,9 +13,10 @@ import pytest
 
 from controller.adapters import kubernetes as adapter
 from controller.adapters.kubernetes import Kubernetes, KubernetesSettings
-from controller.core.status import Status, write_status
+from controller.core.events import Event
+from controller.core.status import Run, Status, write_status
 from controller.core.world import LaunchKey, RoutePatch, WeightEdit
-from controller.errors import AdapterError, NotFoundError, RefusedError, UnansweredError
+from controller.errors import AdapterError, ConflictError, NotFoundError, RefusedError, UnansweredError
 from tests.adapters import faulty_proxy
 from tests.adapters.faulty_proxy import FaultyProxy
 from tests.adapters.grounds import (
@@ -23,9 +24,12 @@ from tests.adapters.grounds import (
     KubeGround,
     launch_document,
     launch_key,
+    pod_document,
     route_document,
     route_key,
     running,
+    slice_of_pods,
+    workload_document,
 )
 from tests.realparts.fixtures import KubeFactory
 from tests.realparts.kube import KubeApiserver
@@ -196,24 +200,42 @@ def test_the_rights_that_are_documented_are_enough_in_one_namespace(kube: KubeAp
     kube.grant(
         "controller",
         [
-            {"apiGroups": ["autoadvance.dev"], "resources": ["launches"], "verbs": read},
+            {"apiGroups": ["autoadvance.dev"], "resources": ["launches"], "verbs": [*read, "patch"]},
             {"apiGroups": ["autoadvance.dev"], "resources": ["launches/status"], "verbs": ["patch"]},
             {
                 "apiGroups": ["gateway.networking.k8s.io"],
                 "resources": ["httproutes", "grpcroutes"],
                 "verbs": [*read, "patch"],
             },
-            {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": read},
+            {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]},
+            {
+                "apiGroups": ["apps"],
+                "resources": ["deployments", "statefulsets", "daemonsets"],
+                "verbs": ["list", "watch"],
+            },
+            {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
+            {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create"]},
         ],
         namespace=ground.namespace,
     )
     ground.create(launch_document())
     ground.create(route_document(canary=7))
+    ground.create(workload_document())
+    ground.create(pod_document("a", track="canary"))
+    ground.create(slice_of_pods("canary-1", "canary", "a"))
     cluster = Kubernetes(ground.settings(kubeconfig=str(kube.kubeconfig("controller"))))
     with running(cluster):
         cluster.write_status(cluster.read_launch(launch_key(ground)), write_status(Status(epoch=1)))
         cluster.patch_route(lowering(cluster, ground))
+        cluster.write_event(Event(launch_key(ground), 1.0, "1-1", "StepDone", "Raise", "on to 30%"))
+        launch = cluster.set_finalizer(cluster.read_launch(launch_key(ground)), True)
+        ground.begin_to_delete("Launch", "shop")
+        cluster.set_finalizer(cluster.read_launch(launch.key), False)
+        until(lambda: cluster.template(ground.namespace, "Deployment", "canary"), "the template")
+        until(lambda: cluster.pod_versions(ground.namespace, "canary", "track") == {"canary": 1}, "the versions")
+        assert cluster.problem() == ""
     assert canary_weight(ground) == 0
+    assert not ground.exists("Launch", "shop")
 
 
 def test_a_list_is_read_page_by_page_and_again_when_its_version_expires_in_the_middle(
@@ -233,6 +255,139 @@ def test_a_quiet_watch_is_renewed_without_a_list_and_without_a_problem(start: St
     until(lambda: proxy.count("WATCH", "launches") >= 4, "three renewals")
     assert cluster.problem() == ""
     assert proxy.count("GET") == KINDS
+
+
+# What is followed or read only where somebody asks
+
+
+def until_template(cluster: Kubernetes, ground: KubeGround, name: str = "canary") -> str:
+    template: str = until(lambda: cluster.template(ground.namespace, "Deployment", name), f"the template of {name}")
+    return template
+
+
+def test_a_kind_of_workloads_is_listed_once_when_the_first_is_asked_for_and_then_only_watched(
+    start: Start, ground: KubeGround, proxy: FaultyProxy
+) -> None:
+    ground.create(workload_document())
+    cluster = start()
+    until(lambda: proxy.count("WATCH") == KINDS, "the watches")
+    requests = proxy.count()
+    assert proxy.count("*", "/apis/apps/") == 0
+    for number in range(100):
+        cluster.template(ground.namespace, "Deployment", f"name-{number}")
+    until_template(cluster, ground)
+    until(lambda: proxy.count("WATCH", "deployments") == 1, "the watch")
+    for _ in range(100):
+        until_template(cluster, ground)
+    assert proxy.count() == requests + 2
+    assert proxy.count("GET", "deployments") == 1
+    assert cluster.problem() == ""
+
+
+@pytest.mark.parametrize("fault", [None, faulty_proxy.answer(410)], ids=["cut", "too old"])
+def test_a_template_that_changed_while_its_watch_was_away_is_seen_and_wakes_the_launch(
+    start: Start, ground: KubeGround, proxy: FaultyProxy, fault: faulty_proxy.Fault | None
+) -> None:
+    ground.create(launch_document())
+    ground.create(workload_document())
+    cluster = start()
+    target = {"name": "main", "canary": {"name": "canary", "workload": {"kind": "Deployment", "name": "canary"}}}
+    run = Run(number=1, revision="v2", started_at=0.0, stands_on={"targets": [target]})
+    cluster.write_status(cluster.read_launch(launch_key(ground)), write_status(Status(run=run)))
+    before = until_template(cluster, ground)
+    until(lambda: proxy.count("WATCH", "deployments") == 1, "the watch")
+    woken: list[LaunchKey] = []
+    cluster.subscribe(woken.append)
+    stop_refusing = proxy.when("*", "deployments", faulty_proxy.answer(503))
+    proxy.cut()
+    ground.edit(
+        "Deployment", "canary", lambda document: document["spec"]["template"]["metadata"]["labels"].update(a="b")
+    )
+    until(lambda: "deployments" in cluster.problem(), "the problem")
+    if fault is not None:
+        proxy.when("WATCH", "deployments", fault, nth=1)
+    stop_refusing()
+    until(lambda: until_template(cluster, ground) != before, "the new template")
+    until(lambda: woken == [launch_key(ground)], "the call of the listener")
+    until(lambda: cluster.problem() == "", "no problem")
+
+
+def test_without_the_right_to_list_workloads_only_their_templates_are_not_known(
+    start: Start, ground: KubeGround, proxy: FaultyProxy
+) -> None:
+    ground.create(launch_document())
+    ground.create(workload_document())
+    proxy.when("*", "deployments", faulty_proxy.answer(403, {"message": "deployments is forbidden"}))
+    cluster = start()
+    assert cluster.template(ground.namespace, "Deployment", "canary") is None
+    until(lambda: "deployments is forbidden" in cluster.problem(), "the problem")
+    assert cluster.synced()
+    assert cluster.template(ground.namespace, "Deployment", "canary") is None
+    assert [launch.key for launch in cluster.launches()] == [launch_key(ground)]
+
+
+def test_the_pods_of_a_namespace_are_listed_once_however_many_ask(
+    start: Start, ground: KubeGround, proxy: FaultyProxy
+) -> None:
+    ground.create(pod_document("a", track="canary", version="2"))
+    for service in ("one", "two"):
+        ground.create(slice_of_pods(f"{service}-1", service, "a"))
+    cluster = start()
+    assert proxy.count("*", "pods") == 0
+    until(lambda: cluster.pod_versions(ground.namespace, "one", "track") == {"canary": 1}, "the versions")
+    for _ in range(100):
+        assert cluster.pod_versions(ground.namespace, "one", "track") == {"canary": 1}
+        assert cluster.pod_versions(ground.namespace, "two", "track") == {"canary": 1}
+        assert cluster.pod_versions(ground.namespace, "no-such-service", "track") is None
+    # what nobody asked for was not kept; the next list brings it
+    assert cluster.pod_versions(ground.namespace, "one", "version") is None
+    assert proxy.count("*", "pods") == 1
+
+
+def test_pods_are_listed_again_for_a_label_that_was_not_asked_for_before_and_for_what_has_changed(
+    start: Start, ground: KubeGround
+) -> None:
+    ground.create(pod_document("a", track="canary", version="2"))
+    ground.create(slice_of_pods("one-1", "one", "a"))
+    cluster = start(pods_each_s=0.1)
+    until(lambda: cluster.pod_versions(ground.namespace, "one", "track") == {"canary": 1}, "the versions")
+    until(lambda: cluster.pod_versions(ground.namespace, "one", "version") == {"2": 1}, "the other label")
+    ground.edit("Pod", "a", lambda document: document["metadata"]["labels"].pop("version"))
+    until(lambda: cluster.pod_versions(ground.namespace, "one", "version") == {"": 1}, "the change")
+    ground.delete("Pod", "a")
+    until(lambda: cluster.pod_versions(ground.namespace, "one", "version") is None, "the pod to be gone")
+
+
+def test_a_pod_that_came_back_under_its_name_is_not_the_one_that_was_ready(start: Start, ground: KubeGround) -> None:
+    ground.create(pod_document("a", version="2"))
+    document = slice_of_pods("one-1", "one", "a")
+    document["endpoints"][0]["targetRef"]["uid"] = "another"
+    ground.create(document)
+    ground.create(slice_of_pods("two-1", "two", "a"))
+    cluster = start()
+    until(lambda: cluster.pod_versions(ground.namespace, "two", "version") == {"2": 1}, "the versions by name")
+    assert cluster.pod_versions(ground.namespace, "one", "version") is None
+
+
+def test_nobody_waits_for_pods_and_a_failure_is_told(kube: KubeApiserver, ground: KubeGround, tmp_path: Path) -> None:
+    told: list[str] = []
+    ground.create(pod_document("a", track="canary"))
+    ground.create(slice_of_pods("one-1", "one", "a"))
+    with FaultyProxy(kube, tmp_path) as proxy:
+        released = threading.Event()
+        proxy.when("GET", "pods", faulty_proxy.hold(released))
+        settings = ground.settings(kubeconfig=proxy.kubeconfig(), read_timeout_s=600.0, list_timeout_s=600.0)
+        with running(Kubernetes(settings, told.append)) as cluster:
+            began = time.monotonic()
+            assert cluster.pod_versions(ground.namespace, "one", "track") is None
+            until(lambda: proxy.count("GET", "pods") == 1, "the list that hangs")
+            assert cluster.pod_versions(ground.namespace, "one", "track") is None
+            proxy.cut()
+            until(lambda: any(problem.startswith("pods: ") for problem in told), "the failure")
+            assert cluster.pod_versions(ground.namespace, "one", "track") is None
+        assert time.monotonic() - began < ENDLESS_S
+        released.set()
+        assert proxy.count("GET", "pods") == 1
 
 
 # The server itself
@@ -314,6 +469,54 @@ def test_a_write_whose_answer_is_lost_is_sent_once_and_reported_as_unanswered(
     assert proxy.count("PATCH") == 1
     assert canary_weight(ground) == 0
     assert cluster.read_route(patch.key).rules[0].backends[1].weight == 0
+
+
+def test_an_edit_between_the_read_and_the_write_of_a_finalizer_is_a_conflict(
+    start: Start, ground: KubeGround, proxy: FaultyProxy
+) -> None:
+    ground.create(launch_document())
+    cluster = start()
+    launch = cluster.read_launch(launch_key(ground))
+
+    def edit(_: faulty_proxy.Exchange) -> None:
+        ground.edit("Launch", "shop", lambda document: document["metadata"].update(finalizers=["other.example/wait"]))
+
+    proxy.when("PATCH", "launches", faulty_proxy.call(before=edit), nth=1)
+    with pytest.raises(ConflictError, match="somebody else changed the launch"):
+        cluster.set_finalizer(launch, True)
+    assert ground.raw("Launch", "shop")["metadata"]["finalizers"] == ["other.example/wait"]
+    assert cluster.set_finalizer(cluster.read_launch(launch.key), True).finalized
+
+
+def test_a_launch_that_vanishes_under_the_removal_of_its_finalizer_is_no_error(
+    start: Start, ground: KubeGround, proxy: FaultyProxy
+) -> None:
+    ground.create(launch_document())
+    cluster = start()
+    launch = cluster.set_finalizer(cluster.read_launch(launch_key(ground)), True)
+
+    def vanish(_: faulty_proxy.Exchange) -> None:
+        ground.begin_to_delete("Launch", "shop")
+        ground.edit("Launch", "shop", lambda document: document["metadata"].pop("finalizers"))
+
+    proxy.when("PATCH", "launches", faulty_proxy.call(before=vanish), nth=1)
+    assert not cluster.set_finalizer(launch, False).finalized
+    until(lambda: cluster.launch(launch.key) is None, "the launch to be gone")
+
+
+def test_an_annotation_costs_one_request_and_is_sent_once_though_its_answer_is_lost(
+    start: Start, ground: KubeGround, proxy: FaultyProxy
+) -> None:
+    ground.create(launch_document())
+    cluster = start()
+    requests = proxy.count()
+    cluster.annotate(launch_key(ground), {"hold": "lunch"})
+    assert proxy.count() == requests + 1
+    proxy.when("PATCH", "launches", faulty_proxy.drop_answer())
+    with pytest.raises(UnansweredError, match=r"Launch .*/shop: annotations: the connection broke"):
+        cluster.annotate(launch_key(ground), {"hold": None})
+    assert proxy.count("PATCH") == 2
+    assert cluster.read_launch(launch_key(ground)).annotations == {}
 
 
 def test_a_write_that_never_arrived_is_unanswered_too_and_nothing_changed(
@@ -461,13 +664,17 @@ def test_in_a_pod_the_service_account_is_used(
 # Stopping
 
 
-def test_it_stops_at_once_while_a_list_hangs_and_while_watches_are_quiet(start: Start, proxy: FaultyProxy) -> None:
+def test_it_stops_at_once_while_a_list_hangs_and_while_watches_are_quiet(
+    start: Start, ground: KubeGround, proxy: FaultyProxy
+) -> None:
     released = threading.Event()
     proxy.when("GET", "httproutes", faulty_proxy.hold(released))
     # None of its own time-outs may end what it waits for.
     cluster = start(synced=False, read_timeout_s=600.0, list_timeout_s=600.0, watch_s=600.0, watch_silence_s=600.0)
+    cluster.template(ground.namespace, "Deployment", "canary")
     until(lambda: proxy.count("GET", "httproutes") == 1, "the list that hangs")
     until(lambda: proxy.count("WATCH", "launches") == 1, "a watch")
+    until(lambda: proxy.count("WATCH", "deployments") == 1, "a watch that was asked for")
     began = time.monotonic()
     cluster.stop()
     assert time.monotonic() - began < ENDLESS_S

@@ -7,7 +7,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.adapters.yaml_documents import Path, YamlError, edited, read_documents
+from controller.adapters.yaml_documents import REMOVED, Path, YamlError, edited, read_documents, removed
 
 EPOCH = "autoadvance.dev/epoch"
 FIRST_WEIGHT: Path = ("spec", "backendRefs", 0, "weight")
@@ -192,6 +192,83 @@ def test_a_missing_key_is_added_in_the_style_of_its_neighbours(
     assert edited(before, 0, changes)[0] == after
 
 
+@pytest.mark.parametrize(
+    ("before", "path", "after"),
+    [
+        ("# a\na:\n  x: 1 # one\n  # why\n  y: 2\n", ("a", "x"), "# a\na:\n  # why\n  y: 2\n"),
+        ("a:\n  x: 1\n  y: 2", ("a", "y"), "a:\n  x: 1\n"),
+        ("a:\n  x: 1\n  y: |\n    long\n    text\nb: 1\n", ("a", "y"), "a:\n  x: 1\nb: 1\n"),
+        ("a:\n  x:\n  - 1\n  -\n  # of b\nb: 1\n", ("a",), "  # of b\nb: 1\n"),
+        ("a: {x: 1, 'y': [1, 2], z: 3} # all\n", ("a", "y"), "a: {x: 1, z: 3} # all\n"),
+        ("a: {x: 1, y: 2}\n", ("a", "y"), "a: {x: 1}\n"),
+        ("a: {x: 1}\n", ("a", "x"), "a: {}\n"),
+        ('{"a": {"x": 1, "y":\n 2}, "b": 3}', ("b",), '{"a": {"x": 1, "y":\n 2}}'),
+        ("a:\r\n  x: 1\r\n  y: 2\r\n", ("a", "x"), "a:\r\n  y: 2\r\n"),
+        ("a:\n- x: 1\n  y: 2\n", ("a", 0, "x"), "a:\n- y: 2\n"),
+        ("a:\n- x # one\n- y\n", ("a", 0), "a:\n- y\n"),
+        ("a:\n  -   x\n  - y", ("a", 1), "a:\n  -   x\n"),
+        ("a: [x, y-z, z]\n", ("a", 1), "a: [x, z]\n"),
+        ("- - x\n  - y\n", (0, 0), "- - y\n"),
+    ],
+)
+def test_what_is_removed_goes_with_its_line_and_takes_nothing_along(before: str, path: Path, after: str) -> None:
+    assert edited(before, 0, {path: REMOVED})[0] == after
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("a:\n- x # one\n- y\nb: 1\n", "a:\n- x # one\n- y\n- new/z\nb: 1\n"),
+        ("a:\n  -   x # last", "a:\n  -   x # last\n  - new/z"),
+        ("a: [x]\n", "a: [x, new/z]\n"),
+        ("a:\n- |\n  x\nb: 1\n", "a:\n- |\n  x\n- new/z\nb: 1\n"),
+    ],
+)
+def test_an_item_is_added_behind_the_last_one_in_its_style(before: str, after: str) -> None:
+    [document] = values(before)
+    assert edited(before, 0, {("a", len(document["a"])): "new/z"})[0] == after
+
+
+def test_a_list_and_a_block_of_text_are_replaced_and_removed_in_one_edit() -> None:
+    before = "m:\n  name: a\n  x: |\n    old\n    text\n  y: 1\n  z: 2\n"
+    changes: dict[Path, Any] = {("m", "z"): REMOVED, ("m", "f"): ["a/b"], ("m", "x"): "new", ("m", "y"): REMOVED}
+    assert edited(before, 0, changes)[0] == "m:\n  name: a\n  f: [a/b]\n  x: new\n"
+
+
+@pytest.mark.parametrize("path", [("a", "y"), ("a", 3), ("b",), ("b", "c")])
+def test_what_is_not_there_cannot_be_removed(path: Path) -> None:
+    with pytest.raises(YamlError, match="is not here"):
+        edited("a: {x: 1}\n", 0, {path: REMOVED})
+
+
+@pytest.mark.parametrize("text", ["x # y", "\U0001f389", "a\u2028b", "\x85\ufeff", "", " ", "~", "1:30", "\t\n\\", "é"])
+def test_any_text_that_is_set_is_read_back(text: str) -> None:
+    changed, _ = edited("a: {x: 1}\n", 0, {("a", "x"): text})
+    assert values(changed) == [{"a": {"x": text}}] == [yaml.safe_load(changed)]
+
+
+@pytest.mark.parametrize(
+    ("before", "number", "after"),
+    [
+        ("# head\na: 1\n---\nb: 2\n", 0, "# head\n---\nb: 2\n"),
+        ("# head\na: 1\n# of a\n---\n# of b\nb: 2\n", 1, "# head\na: 1\n# of a\n"),
+        ("--- {a: 1}\n--- {b: 2}\n--- {c: 3}", 1, "--- {a: 1}\n--- {c: 3}"),
+        ("---\na: |\n  ---\n---\nb: 2\n...\n", 0, "---\nb: 2\n...\n"),
+        ("# only\na: 1\n", 0, "# only\n"),
+    ],
+)
+def test_a_document_is_removed_and_the_others_stay(before: str, number: int, after: str) -> None:
+    expected = [value for place, value in enumerate(values(before)) if place != number]
+    text, documents = removed(before, number)
+    assert text == after
+    assert [one.value for one in documents] == values(text) == expected
+
+
+def test_a_document_whose_removal_would_change_another_one_stays() -> None:
+    with pytest.raises(YamlError, match="write it out in full"):
+        removed("a: 1\n...\n%YAML 1.2\n---\nb: 2\n", 1)
+
+
 def test_only_the_named_document_of_a_file_is_edited() -> None:
     text = "spec: {backendRefs: [{name: a, weight: 1}]}\n"
     assert edited(f"{text}---\n{text}", 1, {FIRST_WEIGHT: 9})[0] == f"{text}---\n{text.replace('1', '9')}"
@@ -234,3 +311,19 @@ def test_whatever_wrote_the_file_the_edit_sets_the_weight_and_nothing_else(
     annotations[EPOCH] = "3/1"
     assert yaml.safe_load(changed) == document
     assert [one.value for one in documents] == [document]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.dictionaries(names, names, min_size=1, max_size=4), st.sampled_from([True, False, None]), st.data())
+def test_whatever_wrote_the_file_a_removal_takes_the_pair_and_nothing_else(
+    annotations: dict[str, str], flow: bool | None, data: st.DataObject
+) -> None:
+    gone = data.draw(st.sampled_from(sorted(annotations)))
+    document = {"metadata": {"annotations": annotations, "name": "a"}, "spec": [{"x": 1}, "y"]}
+    text = yaml.safe_dump(document, default_flow_style=flow, allow_unicode=True)
+    path: Path = ("metadata", "annotations", gone) if len(annotations) > 1 else ("metadata", "annotations")
+    changed, _ = edited(text, 0, {path: REMOVED})
+    del annotations[gone]
+    if not annotations:
+        document["metadata"] = {"name": "a"}
+    assert yaml.safe_load(changed) == document

@@ -147,6 +147,13 @@ class Course:
     carried_out: bool = True
     through_json: bool = False
     generation: int = 1
+    templates: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, int] | None = None
+    unwritable: str = ""
+    alerting: str = ""
+    deleting: bool = False
+    guarded: bool = False
+    gate_judged_at: float | None = None
     history: list[Decision] = field(default_factory=list)
 
     def observe(self) -> Observation:
@@ -168,6 +175,10 @@ class Course:
             intent_age=self.now - self.intent_since,
             intent_fate=self.fate if self.status.intent else "none",
             claimed_by=self.claimed_by,
+            deleting=self.deleting,
+            guarded=self.guarded,
+            alerting=self.alerting,
+            gate_judged_at=self.gate_judged_at,
         )
         if not self.asked:
             return seen
@@ -183,6 +194,9 @@ class Course:
             accepted=self.accepted,
             canary_ready=self.canary_ready,
             stable_ready=self.stable_ready,
+            template=self.templates.get(name, ""),
+            versions=self.versions,
+            unwritable=self.unwritable,
         )
 
     def _reading(self, subject: Subject, after: int) -> Reading:
@@ -216,6 +230,7 @@ class Course:
         if decision.decisive or self.status.run is not None:
             self.status = read_status(write_status(stored)) if self.through_json else stored
         self.folds = decision.folds
+        self.gate_judged_at = decision.gate_judged_at
         if opened:
             self.intent_since, self.fate = self.now, "unknown"
         if not self.carried_out:
@@ -224,7 +239,7 @@ class Course:
         if opened:
             self.fate = "written"
         intent = self.status.intent
-        lowered = intent is not None and not any(self.live.get(name, 0) for name in intent.weights)
+        lowered = intent is not None and all(self.live.get(name, 0) <= to for name, to in intent.weights.items())
         if decision.lowers and lowered and not decision.withheld:
             self.status = retreated(self.status, self.now)
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from controller.core.alerts import HELD, ROLLED_BACK, ROLLED_BACK_SECONDS, Alert, alerts_of
+from controller.core.alerts import HELD, ROLLED_BACK, ROLLED_BACK_SECONDS, TARGET_ROLLED_BACK, Alert, alerts_of
 from controller.core.status import DecisionRecord, Hold, Intent, State, Status, TargetStatus
 from controller.core.world import LaunchKey
 
@@ -112,3 +112,33 @@ def test_a_status_that_remembers_no_decision_still_tells_of_its_rollback() -> No
     alert = only(alerts_of(KEY, rolling_back([]), NOW))
     assert (alert.starts_at, alert.decision) == (NOW - 2, "")
     assert "decision" not in alert.annotations
+
+
+def test_an_escalated_hold_is_critical() -> None:
+    hold = Hold(reason="Escalated", message="gate of phase ramp", since=NOW - 900)
+    alert = only(alerts_of(KEY, Status(state=State.HELD, hold=hold), NOW))
+    assert (alert.name, alert.severity) == (HELD, "critical")
+
+
+def _one_taken_out(state: State, at: float, signal: str = "TargetWithdrawn") -> Status:
+    withdrawal = record(4, State.PROGRESSING, signal, at).model_copy(update={"weights": {"eu": 0}})
+    targets = (TargetStatus(name="us", weight=300), TargetStatus(name="eu", withdrawn="errors below 2%"))
+    return Status(state=state, targets=targets, decisions=(withdrawal, record(5, state, "StepDone", at + 60)))
+
+
+def test_a_target_that_was_taken_out_is_told_for_an_hour_while_the_others_go_on() -> None:
+    alert = only(alerts_of(KEY, _one_taken_out(State.PROGRESSING, NOW - 60), NOW))
+    assert (alert.name, alert.severity, alert.starts_at) == (TARGET_ROLLED_BACK, "critical", NOW - 60)
+    assert alert.labels["target"] == "eu"
+    assert alert.annotations["description"] == PROOF
+    assert alerts_of(KEY, _one_taken_out(State.PROGRESSING, NOW - ROLLED_BACK_SECONDS - 1), NOW) == ()
+
+
+def test_a_hold_and_a_target_that_was_taken_out_are_two_alerts() -> None:
+    names = [alert.name for alert in alerts_of(KEY, _one_taken_out(State.HELD, NOW - 60), NOW)]
+    assert names == [HELD, TARGET_ROLLED_BACK]
+
+
+def test_a_launch_that_is_deleted_takes_its_traffic_away_without_an_alert() -> None:
+    decisions = [record(7, State.ROLLING_BACK, "Deleted", NOW - 2)]
+    assert alerts_of(KEY, rolling_back(decisions), NOW) == ()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from controller.core.bookkeeping import refusals, settle_intent
+from controller.core.bookkeeping import settle_intent
 from controller.core.observation import IntentFate, Observation
 from controller.core.plan import Plan
 from controller.core.questions import running_phase
-from controller.core.status import Hold, State, Status
-from tests.core.builders import Course, bad, course, invalid, plan, ramp
+from controller.core.status import Status
+from tests.core.builders import Course, course, ramp
 
 
 def raising() -> Course:
@@ -91,31 +91,3 @@ def test_a_raise_keeps_the_fail_evidence_of_its_phase() -> None:
     (fold,) = launched.folds.values()
     assert fold.n > 0
     assert (fold.pass_n, fold.since > launched.now) == (0, True)
-
-
-def test_why_a_verb_does_not_fit() -> None:
-    launched = course()
-    assert refusals(launched.observe()) == {
-        "rollback": "no run has started; use hold to keep it from starting",
-        "retry": "nothing is held that retry could judge again",
-    }
-    launched.until_weight(50)
-    assert refusals(launched.observe()) == {"retry": "nothing is held that retry could judge again"}
-    held = launched.status.model_copy(update={"hold": Hold(reason="x", message="y", since=1.0)})
-    assert refusals(replace(launched.observe(), status=held)) == {}
-    launched.plan = invalid()
-    assert refusals(launched.observe())["retry"].startswith("the plan has faults: spec.phases")
-    launched.plan = plan(phases=[ramp(steps=[{"weight": 5, "for": "1h"}])])
-    assert refusals(launched.observe()) == {}
-    launched.plan = plan()
-    launched.carried_out = False
-    launched.traffic = bad
-    while launched.status.state is not State.ROLLING_BACK:
-        launched.tick()
-    assert refusals(launched.observe())["retry"].startswith("it is still rolling back")
-    launched.carried_out = True
-    launched.tick()
-    assert refusals(launched.observe()) == {"rollback": "it is rolled back already"}
-    over = course()
-    over.until(State.SUCCEEDED)
-    assert refusals(over.observe()) == {"retry": "the run has succeeded; give a new revision to run again"}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.core.overrides import Heard, hear, read_override
+from controller.core.overrides import EXAMPLES, Heard, both, hear, read_override
 from controller.core.status import OverrideRecord
 from tests.core.builders import NOW
 
@@ -22,8 +22,8 @@ def heard(
     now: float = NOW,
     refusals: Mapping[str, str] | None = None,
 ) -> Heard:
-    """What is heard, with nothing refused unless said."""
-    return hear(annotations, records, run, now, refusals or {})
+    """What is heard, with nothing refused unless said; ``refusals`` are by verb."""
+    return hear(annotations, records, run, now, lambda said: (refusals or {}).get(said.verb, ""))
 
 
 def outcomes(said: Heard) -> list[tuple[str, str]]:
@@ -63,10 +63,48 @@ def test_json_says_who_why_and_until_when() -> None:
 def test_a_malformed_value_is_refused_with_words_and_changes_nothing(value: str, fault: str) -> None:
     for verb in ("hold", "rollback", "retry"):
         said = heard({verb: value})
-        assert (said.hold, said.rollback, said.retry) == (None, None, None)
+        assert (said.hold, said.acted) == (None, {})
         assert outcomes(said) == [(verb, "refused")]
         assert fault in said.records[0].message
         assert len(said.records[0].message) < 300
+
+
+@pytest.mark.parametrize(
+    ("value", "fault"),
+    [
+        ("{", "it is not JSON"),
+        ('{"of": "ramp"}', "'of' is no field of it; write value, reason, by, until or id"),
+        ('{"value": 7}', "value is not text; write it in quotes"),
+        ('{"value": "ramp/gate", "until": "soon"}', "until: 'soon' is not an instant"),
+        ("", "it names nothing; write "),
+        ("  ", "it names nothing; write "),
+        ('{"value": " ", "by": "jo"}', "it names nothing; write "),
+        ("x" * 262_144, "it is 262,144 characters long; write at most 4,096"),
+    ],
+    ids=lambda value: value[:24],
+)
+@pytest.mark.parametrize("verb", ["approve", "done", "advance", "reschedule"])
+def test_a_malformed_value_of_a_verb_that_names_something_is_refused_with_words(
+    verb: str, value: str, fault: str
+) -> None:
+    said = heard({verb: value})
+    assert (said.acted, outcomes(said)) == ({}, [(verb, "refused")])
+    assert fault in said.records[0].message
+    if fault.endswith("write "):
+        assert said.records[0].message.endswith(EXAMPLES[verb])
+
+
+@pytest.mark.parametrize("verb", ["approve", "done", "advance", "reschedule"])
+def test_text_of_a_verb_that_names_something_is_what_it_is_about(verb: str) -> None:
+    override = read_override(verb, " ramp/gate \n")
+    assert (override.value, override.reason, override.fault) == ("ramp/gate", "", "")
+    written = read_override(verb, '{"value": "ramp/gate", "reason": "looks good", "by": "jo"}')
+    assert (written.value, written.words) == ("ramp/gate", " by jo: looks good")
+
+
+@pytest.mark.parametrize("verb", ["hold", "rollback", "retry"])
+def test_a_verb_of_the_whole_launch_names_nothing(verb: str) -> None:
+    assert read_override(verb, '{"value": "ramp"}').fault == "'value' is no field of it; write reason, by, until or id"
 
 
 def test_half_a_surrogate_pair_can_be_stored() -> None:
@@ -141,11 +179,45 @@ def test_what_does_not_fit_where_the_launch_stands_is_refused_with_why() -> None
     assert heard({"retry": "now"}, said.records).retry is None
 
 
-def test_verbs_of_later_releases_are_refused_and_foreign_ones_are_left_alone() -> None:
-    said = heard({"approve": "ramp/gate", "done": "x", "advance": "x", "reschedule": "x", "ack": "x", "epoch": "1-2"})
-    assert {outcome for _, outcome in outcomes(said)} == {"refused"}
-    assert [verb for verb, _ in outcomes(said)] == ["approve", "done", "advance", "reschedule", "ack"]
-    assert {record.message for record in said.records} == {"not supported yet"}
+@pytest.mark.parametrize("verb", ["approve", "done", "advance", "reschedule"])
+def test_each_verb_is_acted_on_once_and_recorded_with_what_it_was_about_and_who_said_it(verb: str) -> None:
+    said = heard({verb: '{"value": "ramp/gate", "reason": "seen", "by": "jo"}'})
+    assert said.acted[verb].value == "ramp/gate"
+    (record,) = said.records
+    assert (record.outcome, record.message, record.by, record.at) == ("accepted", "ramp/gate: seen", "jo", NOW)
+    again = heard({verb: '{"value": "ramp/gate", "reason": "seen", "by": "jo"}'}, said.records)
+    assert (again.acted, again.news) == ({}, ())
+
+
+def test_several_verbs_are_heard_in_one_tick() -> None:
+    said = heard({"hold": "lunch", "done": "ramp/a", "approve": "ramp/gate"}, refusals={"approve": "not asked for"})
+    assert (said.hold is not None, list(said.acted)) == (True, ["done"])
+    assert outcomes(said) == [("hold", "accepted"), ("approve", "refused"), ("done", "accepted")]
+
+
+def test_two_hearings_of_different_verbs_are_one() -> None:
+    annotations = {"hold": "lunch", "done": "ramp/a", "approve": "ramp/gate"}
+    first = hear(annotations, (), 1, NOW, lambda _: "", ("hold", "done"))
+    second = hear(annotations, first.records, 1, NOW, lambda _: "", ("approve",))
+    whole = both(first, second)
+    assert (whole.hold, list(whole.acted)) == (first.hold, ["done", "approve"])
+    assert [record.verb for record in whole.records] == ["hold", "done", "approve"]
+    assert len(whole.news) == 3
+    again = both(hear(annotations, whole.records, 1, NOW, lambda _: "", ("hold", "done")), second)
+    assert again.hold is not None
+    assert heard(annotations, whole.records).news == ()
+
+
+def test_a_hearing_leaves_the_records_of_other_verbs_alone() -> None:
+    first = heard({"approve": "ramp/gate"})
+    said = hear({}, first.records, 1, NOW, lambda _: "", ("hold", "done"))
+    assert (said.records, said.news) == (first.records, ())
+
+
+def test_a_verb_of_a_later_release_is_refused_and_foreign_annotations_are_left_alone() -> None:
+    said = heard({"ack": "x", "epoch": "1-2"})
+    assert outcomes(said) == [("ack", "refused")]
+    assert said.records[0].message == "not supported yet"
 
 
 def test_the_records_stay_few_and_those_of_present_annotations_stay() -> None:
@@ -169,6 +241,6 @@ def test_nothing_that_people_write_breaks_it_and_no_round_repeats_the_last(round
     for written in rounds:
         said = heard(written, records)
         again = heard(written, said.records)
-        assert (again.news, again.rollback, again.retry, again.records) == ((), None, None, said.records)
+        assert (again.news, again.acted, again.records) == ((), {}, said.records)
         assert again.hold == said.hold
         records = said.records

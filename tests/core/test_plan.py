@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.core.checks import NOT_YET
-from controller.core.plan import InvalidPlanError, Plan, parse, standing
+from controller.core.plan import Checkpoint, InvalidPlanError, Outcome, Phase, Plan, Preflight, parse, standing
 from controller.core.series import RecordedForm, Series
 from tests.core.documents.cases import CASES, REMOVED, base, edited
 
@@ -90,10 +90,11 @@ def test_every_fault_of_a_plan_is_told_at_once() -> None:
             "spec.phases.0.steps.1.duration": "5m",
             "spec.phases.0.guardrails.0.below": 1,
             "spec.phases.0.guardrails.1.quantile": REMOVED,
-            "spec.phases.0.gate.onFail": "escalate",
-            "spec.phases.1.steps.0.weight": 5,
+            "spec.phases.0.gate.onFail": "panic",
+            "spec.phases.0.deliverables": ["notes", "notes"],
+            "spec.phases.1.steps.1.weight": 5,
             "spec.phases.1.guardrails.0.metric": "latencies",
-            "spec.onDelete": "reset",
+            "spec.onDelete": "remove",
         },
     )
     assert sorted(paths(document)) == sorted(
@@ -108,7 +109,8 @@ def test_every_fault_of_a_plan_is_told_at_once() -> None:
             "spec.phases[0].guardrails[0].below",
             "spec.phases[0].guardrails[1].quantile",
             "spec.phases[0].gate.onFail",
-            "spec.phases[1].steps[0].weight",
+            "spec.phases[0].deliverables[1]",
+            "spec.phases[1].steps[1].weight",
             "spec.phases[1].guardrails[0].metric",
             "spec.onDelete",
         ]
@@ -377,6 +379,216 @@ def test_a_phase_continues_with_a_new_revision_where_it_says_so() -> None:
 
 def test_a_phase_moves_all_targets_in_their_order_by_default() -> None:
     assert plan_with().phases[1].targets == ("us-east", "eu-west")
+
+
+START = "2025-11-01T14:00:00Z"
+BEGIN = 1_762_005_600.0
+
+
+def calendar(**phase: Any) -> Phase:
+    """The first phase of the base with these fields, without its own gate unless one is given."""
+    edits = {f"spec.phases.0.{name}": value for name, value in {"gate": REMOVED, **phase}.items()}
+    return parse(edited(base(), edits)).phases[0]
+
+
+def test_start_end_and_gate_are_instants_whatever_their_offset() -> None:
+    phase = calendar(start={"at": "2025-11-01T19:30:00+05:30"}, end="2025-11-01T18:00:00Z")
+    assert (phase.start, phase.end) == (BEGIN, BEGIN + 4 * 3600)
+    assert phase.gate is not None
+    assert (phase.gate.at, phase.gate.after, phase.gate.criteria) == (phase.end, None, ())
+
+
+def test_an_end_is_when_a_gate_without_a_time_is_judged() -> None:
+    judged = {"criteria": [{"metric": "errors", "below": "1%"}]}
+    for gate, at, after in (
+        (judged, BEGIN + 3600, None),
+        (judged | {"at": "2025-11-01T14:30:00Z"}, BEGIN + 1800, None),
+        (judged | {"after": "20m"}, None, 1200.0),
+    ):
+        phase = calendar(start={"at": START}, end="2025-11-01T15:00:00Z", gate=gate)
+        assert phase.gate is not None
+        assert (phase.gate.at, phase.gate.after) == (at, after)
+
+
+def test_deliverables_alone_are_a_gate() -> None:
+    phase = calendar(deliverables=["runbook"])
+    assert phase.deliverables == ("runbook",)
+    assert phase.gate is not None
+    assert (phase.gate.at, phase.gate.after, phase.gate.on_fail) == (None, None, Outcome("hold"))
+    assert calendar().gate is None
+
+
+def test_the_horizon_of_a_phase_with_dates_is_from_its_start_to_its_end() -> None:
+    assert calendar(start={"at": START}, end="2025-11-03T14:00:00Z").horizon == 2 * 86400
+    both = calendar(
+        start={"at": START},
+        end="2025-11-01T15:00:00Z",
+        gate={"at": "2025-11-01T16:00:00Z", "criteria": [{"metric": "errors", "below": "1%"}]},
+    )
+    assert both.horizon == 2 * 3600
+    assert calendar(end="2025-11-03T14:00:00Z").horizon == 600 + 5400 + 2 * 15
+
+
+def test_an_outcome_is_a_word_or_a_number_of_chances() -> None:
+    gate = {
+        "criteria": [{"metric": "errors", "below": "1%"}],
+        "onFail": {"extend": "24h", "times": 2, "then": "rollback"},
+        "onUndecided": {"reschedule": "1h"},
+        "onNoData": "escalate",
+    }
+    found = calendar(gate=gate).gate
+    assert found is not None
+    assert found.on_fail == Outcome("extend", 86400.0, 2, "rollback")
+    assert found.on_undecided == Outcome("reschedule", 3600.0, 1, "hold")
+    assert found.on_no_data == Outcome("escalate")
+    assert [found.on_fail.after(used) for used in range(4)] == ["extend", "extend", "rollback", "rollback"]
+    assert [found.on_undecided.after(used) for used in range(2)] == ["reschedule", "hold"]
+    assert {found.on_no_data.after(used) for used in range(3)} == {"escalate"}
+
+
+def test_a_preflight_has_its_defaults() -> None:
+    assert calendar(preflight={}).preflight == Preflight(0.0, (), "", Outcome("hold"))
+    full = {
+        "opens": "72h",
+        "checklist": ["a", "b"],
+        "approval": {"role": "vp"},
+        "onNotReady": {"reschedule": "24h", "times": 2},
+    }
+    assert calendar(preflight=full).preflight == Preflight(
+        3 * 86400.0, ("a", "b"), "vp", Outcome("reschedule", 86400.0, 2)
+    )
+
+
+def test_checkpoints_are_taken_in_the_order_of_their_time() -> None:
+    phase = calendar(checkpoints=["2h", {"at": "15m", "onFail": "hold"}, {"at": "90m"}])
+    assert phase.checkpoints == (Checkpoint(900.0, True), Checkpoint(5400.0, False), Checkpoint(7200.0, False))
+
+
+def test_approvals_are_roles() -> None:
+    phase = calendar(
+        steps=[{"weight": 1, "approval": {"role": "lead"}}, {"weight": 2}], gate={"approval": {"role": "vp"}}
+    )
+    assert phase.gate is not None
+    assert ([step.approval for step in phase.steps], phase.gate.approval) == (["lead", ""], "vp")
+
+
+def test_the_scope_of_a_guardrail_is_the_launch_unless_said() -> None:
+    phase = calendar(
+        guardrails=[
+            {"metric": "errors", "below": "1%", "scope": "target"},
+            {"metric": "errors", "below": "2%", "scope": "launch"},
+            {"metric": "errors", "below": "3%"},
+        ]
+    )
+    assert [guardrail.alone for guardrail in phase.guardrails] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("monitoring", "looks"),
+    [
+        (None, [(0, 0.0), (10**7, 0.0)]),
+        ("close", [(0, 60.0), (10**7, 60.0)]),
+        ("standard", [(0, 300.0)]),
+        ([], [(0, 0.0)]),
+        (
+            [{"mode": "intensive", "for": "36h"}, {"mode": "close", "for": "12h"}, {"mode": "standard"}],
+            [(0, 0.0), (129599, 0.0), (129600, 60.0), (172799, 60.0), (172800, 300.0), (10**7, 300.0)],
+        ),
+        (
+            [{"mode": "intensive", "until": "2025-11-02T14:00:00Z"}, {"mode": "close", "for": "1h"}],
+            [(0, 0.0), (86399, 0.0), (86400, 60.0), (89999, 60.0), (90000, 60.0), (10**7, 60.0)],
+        ),
+        # An instant that is over before the phase begins leaves no span.
+        (
+            [{"mode": "intensive", "until": "2025-11-01T13:00:00Z"}, {"mode": "standard"}],
+            [(0, 300.0)],
+        ),
+    ],
+)
+def test_monitoring_says_how_often_a_gate_is_judged(monitoring: Any, looks: list[tuple[int, float]]) -> None:
+    phase = calendar(start={"at": START}, **({} if monitoring is None else {"monitoring": monitoring}))
+    assert [(after, phase.cadence(BEGIN, BEGIN + after)) for after, _ in looks] == looks
+
+
+def test_a_span_until_an_instant_moves_with_its_phase() -> None:
+    phase = calendar(
+        start={"at": START}, monitoring=[{"mode": "intensive", "until": "2025-11-02T14:00:00Z"}, {"mode": "close"}]
+    )
+    day, late = 86400.0, BEGIN + 86400.0
+    assert phase.cadence(late, late) == 60.0
+    assert (phase.cadence(late, late, day), phase.cadence(late, late + day, day)) == (0.0, 60.0)
+
+
+def test_what_belongs_to_the_whole_launch_has_its_defaults() -> None:
+    plain = plan_with()
+    assert (plain.on_success, plain.on_delete, plain.spec.version_label) == (
+        "keep",
+        "leave",
+        "app.kubernetes.io/version",
+    )
+    other = plan_with(onSuccess="return", onDelete="reset", versionLabel="build")
+    assert (other.on_success, other.on_delete, other.spec.version_label) == ("return", "reset", "build")
+
+
+def test_a_workload_belongs_to_its_target() -> None:
+    target = plan_with(targets__0__canary__workload={"name": "learner"}).target("us-east")
+    assert (target.workload_kind, target.workload) == ("Deployment", "learner")
+    assert plan_with().target("us-east").workload == ""
+
+
+def test_a_phase_with_steps_starts_again_with_a_new_revision_and_one_without_goes_on() -> None:
+    assert calendar().restarts
+    assert not calendar(steps=[], deliverables=["notes"], onRevision=REMOVED).restarts
+    assert calendar(steps=[], deliverables=["notes"], onRevision="restart").restarts
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("start", {"at": START}),
+        ("end", "2025-11-01T18:00:00Z"),
+        ("preflight", {"opens": "1h"}),
+        ("steps.1.approval", {"role": "lead"}),
+        ("deliverables", ["runbook"]),
+        ("checkpoints", ["1h"]),
+        ("monitoring", "close"),
+        ("guardrails.0.scope", "target"),
+        ("gate.approval", {"role": "vp"}),
+        ("gate.onNoData", {"extend": "1h"}),
+    ],
+)
+def test_every_part_of_a_phase_is_in_its_digest(path: str, value: Any) -> None:
+    changed = parse(edited(base(), {f"spec.phases.0.{path}": value}))
+    found = [phase.digest for phase in changed.phases]
+    assert [one != other for one, other in zip(digests(), found, strict=True)] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("a phase with nothing to do", "has nothing to do; give it steps, an end, deliverables or a gate"),
+        ("a hold of one target alone", "a hold is of the whole launch; write scope: launch, or onBreach: rollback"),
+        ("one deliverable twice", "runbook is named twice in phase ramp; remove one, or give it another name"),
+        ("two checkpoints at one time", "is the same instant as one before it; remove one"),
+        ("a span of monitoring that has two ends", "has for and until; remove one of them"),
+        (
+            "a span of monitoring behind one without an end",
+            "has no end, so what follows it would never come; write for: 36h, or until",
+        ),
+        (
+            "a wave back to a target that was raised further",
+            "5% is below the 10% of step 2 of phase ramp; write 10% or more (a launch lowers traffic only to retreat)",
+        ),
+        (
+            "a phase that begins before the gate of the one before",
+            "is 2025-11-01T17:00:00Z, before the gate of phase ramp at 2025-11-01T18:00:00Z: phases cannot overlap; "
+            "write 2025-11-01T18:00:00Z or later",
+        ),
+    ],
+)
+def test_a_fault_of_the_calendar_says_what_to_write(name: str, message: str) -> None:
+    (case,) = (case for case in CASES if case.name == name)
+    assert faults(case.document()) == [f"{case.at}: {message}"]
 
 
 # --- what a run stands on

@@ -7,6 +7,7 @@ from dataclasses import replace
 from controller.core.questions import criteria_of, fold_key, questions, reading_of
 from controller.core.series import Reading
 from controller.core.status import State
+from controller.core.units import format_instant
 from tests.core.builders import NOW, Course, course, plan, ramp, target, thin
 
 
@@ -65,13 +66,34 @@ def test_the_run_is_asked_about_and_not_the_plan_as_it_is_now() -> None:
     assert (subject.service, subject.revision, subject.namespace) == ("main", "v2", "prod")
 
 
-def test_the_last_step_asks_for_the_targets_that_the_next_phase_adds() -> None:
+def until_passed(launched: Course, phase: str) -> None:
+    """Ticks until that phase is recorded as passed."""
+    while not any(each.name == phase and each.passed_at for each in launched.status.phases):
+        launched.tick()
+
+
+def test_the_wait_for_the_next_phase_asks_for_the_targets_that_it_adds() -> None:
     both = [target("east"), target("west")]
     launched = course(targets=both, phases=[ramp(targets=["east"]), ramp("both", steps=[{"weight": 30}])])
-    launched.until_weight(50, "east")
-    assert {where[0] for where in asked(launched)} == {"east"}
     launched.until_weight(300, "east")
+    assert {where[0] for where in asked(launched)} == {"east"}
+    until_passed(launched, "ramp")
     assert ("west", "stable", "errors", 30) in asked(launched)
+    assert ("east", "canary") in {where[:2] for where in asked(launched)}
+
+
+def test_a_phase_that_begins_much_later_is_not_asked_about_before_it_is_near() -> None:
+    both = [target("east"), target("west")]
+    late = {"start": {"at": format_instant(NOW + 7200)}}
+    for written, near in ((late, 300), ({**late, "preflight": {"opens": "1h"}}, 3600)):
+        launched = course(
+            targets=both, phases=[ramp(targets=["east"]), ramp("both", steps=[{"weight": 30}], **written)]
+        )
+        until_passed(launched, "ramp")
+        launched.now = NOW + 7200 - near - 1
+        assert {where[0] for where in asked(launched)} == {"east"}
+        launched.now += 1
+        assert {where[0] for where in asked(launched)} == {"east", "west"}
 
 
 def test_a_launch_that_is_over_asks_nothing_once_its_watch_is_over() -> None:

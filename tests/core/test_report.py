@@ -53,7 +53,12 @@ def test_a_record_says_what_was_decided_and_to_which_weight() -> None:
     launched = course()
     launched.run(2)
     record = launched.status.decisions[-1]
-    assert (record.id, record.signal, record.state, record.weights) == ("1-2", "StepDone", "Progressing", {"main": 50})
+    assert (record.id, record.signal, record.state, record.weights) == (
+        "1-2",
+        "PhaseBegins",
+        "Progressing",
+        {"main": 50},
+    )
     assert record.message == "phase ramp begins with 5%"
 
 
@@ -68,8 +73,30 @@ def test_what_comes_next_is_told_in_each_state() -> None:
     assert said(state=State.ROLLED_BACK) == "a new revision, or retry"
     assert said(state=State.SUCCEEDED) == "a new revision"
     assert said(state=State.INVALID) == "a plan without faults"
-    assert said(state=State.PROGRESSING, phase="ramp", step=1) == "phase ramp, step 2"
+    assert said(state=State.AWAITING_APPROVAL) == "goes on when what is asked for is given"
     assert said() == "the first phase"
+
+
+def test_what_comes_next_is_the_next_place_of_the_run() -> None:
+    gate = {"after": "3m", "criteria": [{"metric": "errors", "below": "1%"}]}
+    launched = course(phases=[ramp(gate=gate), ramp("full", steps=[{"weight": 100}])])
+    launched.accepted = False
+    told: dict[str, None] = {}
+    for number in range(60):
+        launched.accepted = number > 2
+        launched.tick()
+        told[launched.status.next] = None
+    assert list(told) == [
+        "phase ramp",
+        "raise to main 5%",
+        "phase ramp, step 2 of 2",
+        "raise to main 30%",
+        "gate of phase ramp",
+        "what follows phase ramp",
+        "raise to main 100%",
+        "the end of phase full",
+        "a new revision",
+    ]
 
 
 def test_the_weight_is_told_for_one_target_and_for_several() -> None:

@@ -118,7 +118,9 @@ def test_it_is_written_in_the_words_of_people() -> None:
             intent=Intent(id="1-2", kind="raise", phase="ramp", step=1, weights={"main": 1000}, epoch=3, at=NOW),
         )
     )
-    assert written["targets"] == [{"name": "main", "weight": "0.5%", "inForceAt": "2023-11-14T22:13:20.000Z"}]
+    assert written["targets"] == [
+        {"name": "main", "weight": "0.5%", "inForceAt": "2023-11-14T22:13:20.000Z", "withdrawn": ""}
+    ]
     assert written["intent"]["weights"] == {"main": "100%"}
     assert "hold" not in written
     assert "folds" not in written

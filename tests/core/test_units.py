@@ -98,7 +98,35 @@ def test_an_instant_carries_its_offset(text: str) -> None:
     assert parse_instant(text) == pytest.approx(1_762_005_600, abs=1)
 
 
-@pytest.mark.parametrize("text", ["2025-11-01T14:00:00", "tomorrow", "", 5, None, "2025-13-01T00:00:00Z"])
+@pytest.mark.parametrize(
+    ("text", "following"),
+    [
+        ("2016-12-31T23:59:60Z", "2017-01-01T00:00:00Z"),
+        ("2016-12-31T23:59:60.250Z", "2017-01-01T00:00:00.250Z"),
+        ("2017-01-01T00:59:60+01:00", "2017-01-01T00:00:00Z"),
+        ("2016-12-31 18:59:60-05:00", "2017-01-01T00:00:00Z"),
+    ],
+)
+def test_a_leap_second_is_the_second_that_follows(text: str, following: str) -> None:
+    assert parse_instant(text) == parse_instant(following)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2025-11-01T14:00:00",
+        "tomorrow",
+        "",
+        5,
+        None,
+        "2025-13-01T00:00:00Z",
+        "2025-11-01T14:60Z",
+        "2025-11-01T14:60:00Z",
+        "2025-11-01T14:00:61Z",
+        "2016-12-31T23:59:60",
+        "9999-12-31T23:59:60Z",
+    ],
+)
 def test_what_is_no_instant_is_refused_with_advice(text: object) -> None:
     with pytest.raises(ValueError, match="with its offset"):
         parse_instant(text)

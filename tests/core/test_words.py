@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from controller.core.evidence import Outcome, Verdict
-from controller.core.words import measured, sentence, told
+from controller.core.words import measured, sentence, shape, told
 from tests.core.builders import ERRORS, NOW, criterion
 
 LATENCY = criterion(
@@ -104,3 +104,9 @@ def test_what_was_measured_is_a_share_or_the_bare_value() -> None:
     assert measured(verdict(Outcome.PASS)) == "0.143%"
     assert measured(verdict(Outcome.PASS, criterion=VALUE, value=6.02549)) == "6.025"
     assert measured(verdict(Outcome.NO_DATA, value=None)) == "-"
+
+
+def test_a_message_has_the_same_shape_while_only_its_numbers_go_on() -> None:
+    first = "step 1 of 2 at 5%: errors below 1% (us-1): 3 errors in 2,100 requests (0.14%); 17m40s more would settle it"
+    assert shape(first) == shape(first.replace("2,100", "2,340").replace("17m40s", "50s").replace("0.14", "0.1"))
+    assert shape(first) != shape("step 1 of 2 at 5%: not done yet: a")

@@ -34,7 +34,7 @@ from tests.realparts.server import free_port, http, wait_until
 GROUP = "autoadvance.dev/v1alpha1"
 ROUTES = "gateway.networking.k8s.io/v1"
 RULES: tuple[dict[str, Any], ...] = (
-    {"apiGroups": ["autoadvance.dev"], "resources": ["launches"], "verbs": ["get", "list", "watch"]},
+    {"apiGroups": ["autoadvance.dev"], "resources": ["launches"], "verbs": ["get", "list", "watch", "patch"]},
     {"apiGroups": ["autoadvance.dev"], "resources": ["launches/status"], "verbs": ["get", "patch"]},
     {
         "apiGroups": ["gateway.networking.k8s.io"],
@@ -42,6 +42,9 @@ RULES: tuple[dict[str, Any], ...] = (
         "verbs": ["get", "list", "watch", "patch"],
     },
     {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["get", "list", "watch"]},
+    {"apiGroups": ["apps"], "resources": ["deployments", "statefulsets", "daemonsets"], "verbs": ["list", "watch"]},
+    {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
+    {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create"]},
 )
 OBSERVER_RULES: tuple[dict[str, Any], ...] = (
     {"apiGroups": ["autoadvance.dev"], "resources": ["launches"], "verbs": ["get", "list", "watch"]},
@@ -79,12 +82,19 @@ class Shop:
                 self.counts[track, code] = self.counts.get((track, code), 0.0) + requests_made * part
 
 
+LATENCY_EDGES = ("0.05", "0.2", "0.5", "+Inf")
+
+
 class Traffic:
-    """Counts requests of many services by their live weights, and lets Prometheus scrape them all as one target."""
+    """Counts requests of many services by their live weights, and lets Prometheus scrape them all as one target.
+
+    Every request is as quick as the smallest edge. ``gauges`` are values besides, by the name of a metric.
+    """
 
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
         self.shops: dict[str, Shop] = {}
+        self.gauges: dict[str, float] = {}
         self._after_scrape: list[Callable[[], None]] = []
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -144,6 +154,11 @@ class Traffic:
                         labels = f'namespace="{self.namespace}",service="{shop.name}",track="{track}",code="{code}"'
                         count = int(shop.counts.get((track, code), 0.0) + 1e-6)
                         lines.append(f"http_requests_total{{{labels}}} {count}")
+                        for edge in LATENCY_EDGES:
+                            bucket = f'http_request_duration_seconds_bucket{{{labels},le="{edge}"}}'
+                            lines.append(f"{bucket} {count}")
+            for name, value in self.gauges.items():
+                lines.append(f'{name}{{namespace="{self.namespace}",service="learner"}} {value}')
         return "\n".join(lines) + "\n"
 
     def _count(self) -> None:
@@ -638,11 +653,16 @@ class Ground:
 
 @contextlib.contextmanager
 def stage(
-    kube: KubeApiserver, folder: Path, *, version: Literal["2", "3", "any"] = "any", ground: Ground | None = None
+    kube: KubeApiserver,
+    folder: Path,
+    *,
+    version: Literal["2", "3", "any"] = "any",
+    ground: Ground | None = None,
+    rule_files: Sequence[Path] = (),
 ) -> Iterator[Stage]:
     """A namespace with traffic, a Prometheus of its own or that of ``ground``, and an observer.
 
-    Each Prometheus scrapes each second.
+    Each Prometheus scrapes each second; one of its own evaluates ``rule_files`` as often.
     """
     with contextlib.ExitStack() as stack:
         namespace = kube.create_namespace("launch")
@@ -654,7 +674,7 @@ def stage(
             scrape = {**static("traffic", [traffic.address]), "honor_labels": True}
             (folder / "prometheus").mkdir(exist_ok=True)
             prometheus = stack.enter_context(
-                Prometheus(folder / "prometheus", version=version, config=config([scrape]))
+                Prometheus(folder / "prometheus", version=version, config=config([scrape], rule_files=rule_files))
             )
         else:
             stack.enter_context(ground.scraping(traffic))

@@ -338,8 +338,9 @@ def test_a_raise_that_failed_again_and_again_does_not_put_off_the_retreat() -> N
         check(world)
 
 
-@pytest.mark.parametrize("every", [3, 4, 5])
+@pytest.mark.parametrize("every", [4, 5, 6, 7])
 def test_a_process_that_dies_again_and_again_still_ends_the_launch(every: int) -> None:
+    # A new process fences in two writes, stores its intent and patches: who dies sooner each time gets nowhere.
     world = shop()
     struck: set[int] = set()
 

@@ -57,7 +57,7 @@ def _hold_between_decision_and_write(mutant: Mutant) -> list[str]:
     world = shop()
     process = mutant.start(world)
     world.run(process, 60, until=lambda: world.weight() == 50)
-    world.run(process, 20)
+    world.run(process, 100)  # what the step waits for is told by then
     done: list[int] = []
 
     def annotate(number: int, _kind: str) -> None:
@@ -208,12 +208,12 @@ class _PassEvidenceKept(Mutant):
 
 class _RetreatThatWaits(Mutant):
     class kind(Reconciler):  # noqa: N801
-        def _retreat(self, launch: Launch, decision: Any, memory: Any) -> None:
+        def _retreat(self, launch: Launch, seen: Any, decision: Any, memory: Any) -> None:
             try:
                 launch = self._cluster.write_status(launch, {})
             except AdapterError:
                 return
-            super()._retreat(launch, decision, memory)
+            super()._retreat(launch, seen, decision, memory)
 
 
 class _WithheldWithoutFence(Mutant):

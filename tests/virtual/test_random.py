@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from controller.reconcile import Reconciler
 from tests.invariants import violations
 from tests.virtual.play import TICK
-from tests.virtual.world import KEY, Crash, View, answer_lost, shop
+from tests.virtual.world import KEY, Crash, View, World, answer_lost, shop
 
 CASES = 250
 SETTLES = 7200.0
@@ -26,8 +26,10 @@ Event = tuple[str, Any]
 class Story:
     """A world with one or two processes, and what may happen to them."""
 
+    arrange: Callable[[], World] = staticmethod(shop)
+
     def __init__(self, kind: type[Reconciler] = Reconciler) -> None:
-        self.world = shop()
+        self.world = self.arrange()
         self.kind = kind
         self.armed = ""
         self.processes: list[tuple[View, Reconciler]] = []
@@ -113,7 +115,7 @@ class Story:
         self.world.service("shop").canary_errors.append((self.world.clock.at, share))
 
     def on_said(self, annotations: dict[str, str | None]) -> None:
-        self.world.annotate(**annotations)
+        self.world.annotate(changes=annotations)
 
     def on_weight(self, weight: int) -> None:
         self.world.backends(("shop-stable", 100 - weight), ("shop-canary", weight))
@@ -166,23 +168,13 @@ class Story:
         raise AssertionError(f"it does not settle: {world.state} {world.status.message}")
 
 
+HARM = st.sampled_from(
+    ["crash before", "crash after", "lost before", "lost after", "late route", "late status", "hold meanwhile"]
+)
 EVENTS: st.SearchStrategy[Event] = st.one_of(
     st.tuples(st.just("ticks"), st.integers(1, 30)),
     st.tuples(st.just("ticks"), st.integers(1, 30)),
-    st.tuples(
-        st.just("harm"),
-        st.sampled_from(
-            [
-                "crash before",
-                "crash after",
-                "lost before",
-                "lost after",
-                "late route",
-                "late status",
-                "hold meanwhile",
-            ]
-        ),
-    ),
+    st.tuples(st.just("harm"), HARM),
     st.tuples(st.just("arrive"), st.none()),
     st.tuples(st.just("look"), st.none()),
     st.tuples(st.just("restart"), st.none()),

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from math import floor
 from typing import Any
 
 from controller.core.decide import Decision
 from controller.core.evidence import grid
-from controller.core.observation import TargetView
+from controller.core.observation import Observation, TargetView
 from controller.core.series import Reading, Row, Subject
 from controller.core.status import Status
-from controller.core.world import Launch, LaunchKey, Route, RouteKey, RoutePatch, read_launch, read_route
+from controller.core.world import FINALIZER, Launch, LaunchKey, Route, RouteKey, RoutePatch, read_launch, read_route
 from controller.errors import AdapterError, ConflictError, NotFoundError, RefusedError, UnansweredError
 from controller.reconcile import Reconciler
 from tests.invariants import Version
@@ -89,6 +89,7 @@ def _value(steps: list[tuple[float, float]], at: float) -> float:
 class World:
     """Cluster, evidence and recorder in one; ``history`` is every version that an outsider saw of every object.
 
+    ``templates`` are those of workloads, by kind and name; ``pods`` count the ready pods of a Service by their version.
     ``before_write`` and ``after_write`` let a test do harm at a numbered write; a write for which ``holds`` says so is
     kept by the network, which answers nothing, until :meth:`arrive`. While ``down`` is true the API does not answer.
     ``admit`` stands for an admission webhook: it may refuse a patch, or change what is stored.
@@ -110,8 +111,11 @@ class World:
             self._new(route)
         self.services: dict[str, Service] = {}
         self.endpoints: dict[str, int | None] = {}
+        self.templates: dict[tuple[str, str], str] = {}
+        self.pods: dict[str, dict[str, int]] = {}
         self.problem_of_evidence = ""
         self.decisions: list[tuple[float, Decision]] = []
+        self.told: Callable[[Observation, Decision], None] = lambda seen, decision: None
         self.failures: list[tuple[str, str]] = []
         self.raises: list[Decision] = []
         self.writes: list[tuple[float, str, str]] = []
@@ -150,11 +154,19 @@ class World:
         return made
 
     def delete(self, kind: str, name: str) -> dict[str, Any]:
-        """Delete an object, as a person does; returns what it was last."""
+        """Delete an object, as a person does: with finalizers it only begins to go; returns what it was last."""
+        document = self.documents[kind, name]
+        if document["metadata"].get("finalizers"):
+            document["metadata"].setdefault("deletionTimestamp", "2023-11-14T22:13:20Z")
+            self._touch(document)
+        else:
+            self._remove(kind, name)
+        return document
+
+    def _remove(self, kind: str, name: str) -> None:
         gone = self.documents.pop((kind, name))
         self.version += 1
         self.history.append(Version(self.clock.at, kind, gone["metadata"]["namespace"], name, None))
-        return gone
 
     def touch_launch(self) -> None:
         """Write something to the launch that concerns nobody, as a chatty third party does."""
@@ -162,17 +174,26 @@ class World:
         metadata.setdefault("annotations", {})["example.com/beat"] = str(self.version)
         self._touch(self.launch_document)
 
-    def annotate(self, launch: str = KEY.name, /, **annotations: str | None) -> None:
+    def annotate(
+        self,
+        key: LaunchKey | str = KEY.name,
+        changes: Mapping[str, str | None] | None = None,
+        **annotations: str | None,
+    ) -> Launch:
         """Set (or with None remove) annotations of the launch, as a person does."""
-        document = self.documents["Launch", launch]
+        name = key if isinstance(key, str) else key.name
+        document = self.documents.get(("Launch", name))
+        if document is None:
+            raise NotFoundError(name)
         metadata = document["metadata"]
         kept = metadata.setdefault("annotations", {})
-        for verb, value in annotations.items():
+        for verb, value in {**(changes or {}), **annotations}.items():
             if value is None:
                 kept.pop(f"autoadvance.dev/{verb}", None)
             else:
                 kept[f"autoadvance.dev/{verb}"] = value
         self._touch(document)
+        return self._launch(document)
 
     def edit_spec(self, change: Callable[[dict[str, Any]], None]) -> None:
         """Edit the plan, as a person does."""
@@ -219,8 +240,17 @@ class World:
         (rule, *_) = self._routes()[route]["spec"]["rules"]
         weights = {"stable": 0, "canary": 0}
         for backend in rule["backendRefs"]:
-            weights["canary" if "canary" in backend["name"] else "stable"] += backend.get("weight", 1)
+            weights["stable" if backend["name"] in self._stable() else "canary"] += backend.get("weight", 1)
         return round(1000 * weights["canary"] / max(1, sum(weights.values())))
+
+    def _stable(self) -> set[str]:
+        """The Services that the plan has as stable now: two releases later it is the other one of the pair."""
+        launches = [document for (kind, _), document in self.documents.items() if kind == "Launch"]
+        return {
+            target["stable"]["name"]
+            for document in (launches or [self.launch_document])
+            for target in document["spec"].get("targets", ())
+        }
 
     def _routes(self) -> dict[str, dict[str, Any]]:
         return {name: document for (kind, name), document in self.documents.items() if kind != "Launch"}
@@ -268,6 +298,12 @@ class World:
     def ready_endpoints(self, namespace: str, service: str) -> int | None:
         return self.endpoints.get(service, 1)
 
+    def template(self, namespace: str, kind: str, name: str) -> str | None:
+        return self.templates.get((kind, name))
+
+    def pod_versions(self, namespace: str, service: str, label: str) -> Mapping[str, int] | None:
+        return self.pods.get(service)
+
     def subscribe(self, callback: Callable[[LaunchKey], None]) -> None:
         """Rounds are turned by hand."""
 
@@ -306,6 +342,32 @@ class World:
 
         self._send("status", write)
         return self.read_back(launch.key)
+
+    def set_finalizer(self, launch: Launch, present: bool) -> Launch:
+        name = launch.key.name
+        outcome: list[Launch] = []
+
+        def write() -> None:
+            document = self.documents.get(("Launch", name))
+            metadata = document["metadata"] if document is not None else {}
+            if document is None or metadata["uid"] != launch.uid:
+                if present:
+                    raise NotFoundError(str(launch.key))
+                outcome.append(replace(launch, finalized=False))
+                return
+            if metadata["resourceVersion"] != launch.resource_version:
+                raise ConflictError(f"{launch.key} was changed")
+            kept = [one for one in metadata.get("finalizers", ()) if one != FINALIZER]
+            metadata["finalizers"] = [*kept, FINALIZER] if present else kept
+            if metadata["finalizers"] or not metadata.get("deletionTimestamp"):
+                self._touch(document)
+                outcome.append(self._launch(document))
+            else:
+                self._remove("Launch", name)
+                outcome.append(replace(launch, finalized=False))
+
+        self._send("finalizer", write)
+        return outcome[0]
 
     def read_back(self, key: LaunchKey) -> Launch:
         launch = self.launch(key)
@@ -419,8 +481,9 @@ class World:
 
     # Recorder
 
-    def decided(self, key: LaunchKey, decision: Decision) -> None:
+    def decided(self, key: LaunchKey, decision: Decision, seen: Observation) -> None:
         self.decisions.append((self.clock.at, decision))
+        self.told(seen, decision)
         if decision.raises:
             self.raises.append(decision)
 
@@ -513,6 +576,12 @@ class View:
     def ready_endpoints(self, namespace: str, service: str) -> int | None:
         return self.world.ready_endpoints(namespace, service)
 
+    def template(self, namespace: str, kind: str, name: str) -> str | None:
+        return self.world.template(namespace, kind, name)
+
+    def pod_versions(self, namespace: str, service: str, label: str) -> Mapping[str, int] | None:
+        return self.world.pod_versions(namespace, service, label)
+
     def _reach(self) -> None:
         if self.cut:
             raise UnansweredError("the API server cannot be reached from here")
@@ -530,6 +599,20 @@ class View:
     def write_status(self, launch: Launch, status: Mapping[str, Any]) -> Launch:
         self._reach()
         stored = self._launches[launch.key] = self.world.write_status(launch, status)
+        return stored
+
+    def annotate(self, key: LaunchKey, changes: Mapping[str, str | None]) -> Launch:
+        self._reach()
+        stored = self._launches[key] = self.world.annotate(key, changes)
+        return stored
+
+    def set_finalizer(self, launch: Launch, present: bool) -> Launch:
+        self._reach()
+        stored = self.world.set_finalizer(launch, present)
+        if self.world.launch(launch.key) is None:
+            self._launches.pop(launch.key, None)
+        else:
+            self._launches[launch.key] = stored
         return stored
 
     def patch_route(self, patch: RoutePatch, dry_run: bool = False) -> Route:

@@ -20,8 +20,11 @@ Edits = dict[str, Any]
 
 _OWN = "what an own metric needs depends on its kind, which stands elsewhere in the plan"
 _SUM = "the schema sees text, not the length that it means"
+_OF = "no rule of the schema compares the days, times and names of windows and freezes"
 _LATER = "it is in the schema, only this release does not run it"
 _ACROSS = "it compares all criteria or phases with one another, which costs more than the schema's rules may"
+_MIXED = "a schema that allows a word or a mapping cannot say what is in the mapping"
+_WITHIN = "no rule of the schema compares the items, offsets and spans of a phase with one another"
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,10 @@ class Case:
         return edited(base(), self.edits)
 
 
+_WINDOW = {"days": ["Mon", "Tue", "Wed", "Thu"], "from": "09:00", "to": "18:00"}
+_NIGHT = {"days": ["Fri"], "from": "22:00", "to": "06:00"}
+_SUNDAY = {"days": ["Sun"], "from": "00:00", "to": "24:00"}
+_FREEZE = {"name": "black-friday", "from": "2025-11-27T00:00:00Z", "to": "2025-12-01T00:00:00Z"}
 _BASE: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "base.yaml").read_text())
 
 
@@ -98,9 +105,12 @@ def _criterion(**fields: Any) -> dict[str, Any]:
 _T = "spec.targets[0]"
 _M = "spec.metrics[0]"
 _P = "spec.phases[0]"
+_JUDGED = {"criteria": [{"metric": "errors", "below": "1%"}]}
 _S = "spec.phases[0].steps[1]"
 _G = "spec.phases[0].guardrails[0]"
 _L = "spec.phases[0].guardrails[1]"
+_ERRORS = {"metric": "errors", "below": "1%"}
+_CALM = {"incidents": "critical", "atMost": 0}
 
 CASES: tuple[Case, ...] = (
     _good("the base"),
@@ -121,7 +131,6 @@ CASES: tuple[Case, ...] = (
     _good("a hundred steps", phase__steps=[{"weight": f"{n // 10}.{n % 10}%"} for n in range(1, 101)]),
     _good("no gate", phase__gate=REMOVED),
     _good("a gate without a time", gate__after=REMOVED),
-    _good("a gate without criteria", gate__criteria=[]),
     _good("a gate that judges alone", phase__guardrails=[]),
     _good(
         "a guardrail that only shows, beside a gate",
@@ -155,8 +164,65 @@ CASES: tuple[Case, ...] = (
         "seconds of a bare value", metrics__2__value={"query": "x", "unit": "seconds"}, gate__criteria__1__above="90s"
     ),
     _good("a bare value without certainty", gate__criteria__1__certainty=REMOVED),
-    _good("empty lists of what is not supported yet", windows=[], freezes=[], contacts=[], phase__checkpoints=[]),
+    _good("empty lists", contacts=[], phase__checkpoints=[], phase__deliverables=[]),
+    _good("no windows and no freezes", windows=[], freezes=[]),
+    _good("windows by day, over midnight and of a whole day", windows=[_WINDOW, _NIGHT, _SUNDAY]),
+    _good("windows in another time zone", windows=[_WINDOW], timeZone="Asia/Kolkata"),
+    _good("freezes that overlap", freezes=[_FREEZE, {**_FREEZE, "name": "winter", "to": "2026-01-07T00:00:00+01:00"}]),
     _good("one word of monitoring", phase__monitoring="standard"),
+    _good(
+        "spans of monitoring",
+        phase__monitoring=[
+            {"mode": "intensive", "for": "36h"},
+            {"mode": "close", "until": "2025-11-08T00:00:00Z"},
+            {"mode": "standard"},
+        ],
+    ),
+    _good("a return after success", onSuccess="return"),
+    _good("a return with a label of its own", onSuccess="return", versionLabel="example.com/build"),
+    _good("a reset at deletion", onDelete="reset"),
+    _good("a workload", target__canary__workload={"name": "learner"}),
+    _good("a start", phase__start={"at": "2025-11-01T14:00:00Z"}),
+    _good("a start by another clock", phase__start={"at": "2025-11-01T14:00:00+05:30"}),
+    _good("an end", phase__end="2025-11-01T18:00:00Z"),
+    _good("a gate at an instant", gate__at="2025-11-01T18:00:00Z", gate__after=REMOVED),
+    _good(
+        "a phase that begins as the gate of the one before is judged",
+        phase__start={"at": "2025-11-01T14:00:00Z"},
+        gate={"at": "2025-11-01T18:00:00Z"} | _JUDGED,
+        phases__1__start={"at": "2025-11-01T18:00:00Z"},
+    ),
+    _good("a preflight of nothing but its checks", phase__preflight={}),
+    _good(
+        "a preflight",
+        phase__preflight={
+            "opens": "1h",
+            "checklist": ["a", "b"],
+            "approval": {"role": "vp"},
+            "onNotReady": {"reschedule": "24h", "times": 2},
+        },
+    ),
+    _good("one item in two phases", phase__deliverables=["notes"], phases__1__deliverables=["notes"]),
+    _good("a step's approval", step__approval={"role": "eng-lead"}),
+    _good("deliverables", phase__deliverables=["runbook", "dashboards"]),
+    _good("a gate's approval alone", gate={"approval": {"role": "vp"}}),
+    _good("a gate of deliverables alone", gate={"after": "1h"}, phase__deliverables=["runbook"]),
+    _good("checkpoints in any order", phase__checkpoints=["2h", {"at": "15m", "onFail": "hold"}, {"at": "90m"}]),
+    _good("a phase of deliverables without steps", phases__1={"name": "sprint", "deliverables": ["notes"]}),
+    _good("a phase of an end without steps", phases__1={"name": "rest", "end": "2025-11-30T00:00:00Z"}),
+    _good("a phase of a gate without steps", phases__1={"name": "go", "gate": {"approval": {"role": "vp"}}}),
+    _good("an extension", gate__onUndecided={"extend": "1h", "times": 2, "then": "rollback"}),
+    _good("a rescheduling", gate__onFail={"reschedule": "24h"}),
+    _good("an escalation", gate__onNoData="escalate"),
+    _good("incidents", **{"gate.criteria.+": {**_CALM, "matchers": ['team="x"']}}),
+    _good("the scope of a target", rail__scope="target"),
+    _good("a second wave of another target", phases__1__targets=["eu-west"], phases__1__steps__0__weight=1),
+    _good("a phase with a target that it does not have to raise", phases__1__steps__0__weight=5),
+    _good(
+        "a target left out for a phase",
+        phases__1__targets=["eu-west"],
+        **{"phases.+": {"name": "all", "steps": [{"weight": 100}], "guardrails": [_ERRORS]}},
+    ),
     _good("fields without a value", target__service=None, gate__after=None),
     _good("an empty minimum", rail__minimum={}),
     _good("a metric named as its kind", metric__name="ratio", phase__guardrails__2__metric="ratio"),
@@ -185,6 +251,29 @@ CASES: tuple[Case, ...] = (
         "spec.timeZone",
         {"timeZone": "Mars/Olympus"},
         "the schema has no list of time zones",
+    ),
+    # --- windows and freezes
+    _bad("a window without days", "spec.windows[0].days", {"windows": [{"from": "09:00", "to": "18:00"}]}),
+    _bad("a window of a day that is none", "spec.windows[0].days[0]", {"windows": [{**_WINDOW, "days": ["Monday"]}]}),
+    _bad("a window of one day twice", "spec.windows[0].days[1]", {"windows": [{**_WINDOW, "days": ["Mon"] * 2}]}, _OF),
+    _bad("a window from 24:00", "spec.windows[0].from", {"windows": [{**_WINDOW, "from": "24:00"}]}),
+    _bad("a window to 9:00", "spec.windows[0].to", {"windows": [{**_WINDOW, "to": "9:00"}]}),
+    _bad("a window from and to the same time", "spec.windows[0]", {"windows": [{**_WINDOW, "to": "09:00"}]}, _OF),
+    _bad(
+        "a freeze without a name", "spec.freezes[0].name", {"freezes": [{"from": _FREEZE["from"], "to": _FREEZE["to"]}]}
+    ),
+    _bad("two freezes of one name", "spec.freezes[1].name", {"freezes": [_FREEZE] * 2}, _OF),
+    _bad(
+        "a freeze that ends before it begins",
+        "spec.freezes[0].to",
+        {"freezes": [{**_FREEZE, "to": "2025-11-26T00:00:00Z"}]},
+        _OF,
+    ),
+    _bad(
+        "a freeze that ends as it begins",
+        "spec.freezes[0].to",
+        {"freezes": [{**_FREEZE, "to": "2025-11-27T01:00:00+01:00"}]},
+        _OF,
     ),
     # --- targets
     _bad("no targets", "spec.targets", {"targets": REMOVED}),
@@ -258,6 +347,7 @@ CASES: tuple[Case, ...] = (
     _bad("a phase of no targets", f"{_P}.targets", {"phase.targets": []}),
     _bad("an unknown onRevision", f"{_P}.onRevision", {"phase.onRevision": "stop"}),
     _bad("steps that nothing judges", _P, {"phase.guardrails": [], "phase.gate": REMOVED}),
+    _bad("steps that only incidents judge", _P, {"phase.guardrails": [], "phase.gate": {"criteria": [_CALM]}}),
     _bad(
         "steps that only a silent guardrail judges",
         _P,
@@ -275,12 +365,6 @@ CASES: tuple[Case, ...] = (
     _bad("a negative weight", f"{_S}.weight", {"step.weight": -5}),
     _bad("a weight that falls", f"{_S}.weight", {"step.weight": "0.4%"}),
     _bad("a step after 100", "spec.phases[1].steps[2]", {"phases.1.steps.+": {"weight": 100}}),
-    _bad(
-        "a weight that falls from phase to phase",
-        "spec.phases[1].steps[0].weight",
-        {"phases.1.steps.0.weight": 5},
-        _ACROSS,
-    ),
     _bad("a time without a unit", f"{_S}.for", {"step.for": "10"}),
     _bad("a time as a number", f"{_S}.for", {"step.for": 600}),
     _bad("a time of nothing", f"{_S}.for", {"step.for": "0m"}),
@@ -366,67 +450,165 @@ CASES: tuple[Case, ...] = (
     ),
     _bad("a gate's criterion of nothing", f"{_P}.gate.criteria[0].metric", {"gate.criteria.0.metric": REMOVED}),
     _bad("at and after", f"{_P}.gate", {"gate.at": "2025-11-01T18:00:00Z"}),
+    _bad("a gate that cannot fail", f"{_P}.gate", {"gate.criteria": []}, _ACROSS),
+    _bad(
+        "a phase that begins before the gate of the one before",
+        "spec.phases[1].start.at",
+        {"gate": {"at": "2025-11-01T18:00:00Z"} | _JUDGED, "phases.1.start": {"at": "2025-11-01T17:00:00Z"}},
+        _ACROSS,
+    ),
+    _bad(
+        "a phase that begins before the one before does",
+        "spec.phases[1].start.at",
+        {"phase.start": {"at": "2025-11-01T18:00:00Z"}, "phases.1.start": {"at": "2025-11-01T17:00:00Z"}},
+        _ACROSS,
+    ),
+    _bad(
+        "a gate before its phase begins",
+        f"{_P}.gate.at",
+        {"phase.start": {"at": "2025-11-01T18:00:00Z"}, "gate": {"at": "2025-11-01T18:00:00Z"} | _JUDGED},
+        _ACROSS,
+    ),
+    _bad(
+        "an end before the end of the phase before",
+        "spec.phases[1].end",
+        {"phase.end": "2025-11-01T18:00:00Z", "phases.1.end": "2025-11-01T17:00:00Z"},
+        _ACROSS,
+    ),
     _bad("an unknown onFail", f"{_P}.gate.onFail", {"gate.onFail": "retry"}),
     _bad("an onFail that is a number", f"{_P}.gate.onFail", {"gate.onFail": 3}),
     _bad("an onFail that is true", f"{_P}.gate.onFail", {"gate.onFail": True}),
     _bad("an onFail of an unknown mapping", f"{_P}.gate.onFail", {"gate.onFail": {"wait": "1h"}}),
     _bad("an onPass that is none", f"{_P}.gate.onPass", {"gate.onPass": "hold"}),
+    # --- calendar, people and outcomes
+    _bad("a start without an offset from UTC", f"{_P}.start.at", {"phase.start": {"at": "2025-11-01T14:00:00"}}),
+    _bad("a start as bare text", f"{_P}.start", {"phase.start": "2025-11-01T14:00:00Z"}),
+    _bad("an end that is a date", f"{_P}.end", {"phase.end": "2025-11-01"}),
+    _bad("a phase with nothing to do", "spec.phases[1]", {"phases.1": {"name": "rest"}}, _WITHIN),
+    _bad(
+        "a phase that only watches and never ends",
+        "spec.phases[1]",
+        {"phases.1": {"name": "rest", "guardrails": [_criterion(metric="errors", below="1%")]}},
+        _WITHIN,
+    ),
+    _bad(
+        "a gate of which nothing is asked in a phase without steps",
+        "spec.phases[1].gate",
+        {"phases.1": {"name": "rest", "gate": {"after": "1h"}}},
+        _ACROSS,
+    ),
+    _bad("one deliverable twice", f"{_P}.deliverables[1]", {"phase.deliverables": ["runbook", "runbook"]}, _WITHIN),
+    _bad("a deliverable in words", f"{_P}.deliverables[0]", {"phase.deliverables": ["the runbook"]}),
+    _bad(
+        "one item of a checklist twice",
+        f"{_P}.preflight.checklist[1]",
+        {"phase.preflight": {"opens": "1h", "checklist": ["on-call", "on-call"]}},
+        _WITHIN,
+    ),
+    _bad(
+        "an item of the checklist named as a deliverable",
+        f"{_P}.preflight.checklist[0]",
+        {"phase.preflight": {"opens": "1h", "checklist": ["runbook"]}, "phase.deliverables": ["runbook"]},
+        _WITHIN,
+    ),
+    _bad("a preflight that opens at once", f"{_P}.preflight.opens", {"phase.preflight": {"opens": "0s"}}),
+    _bad(
+        "a rollback before anything began",
+        f"{_P}.preflight.onNotReady",
+        {"phase.preflight": {"opens": "1h", "onNotReady": "rollback"}},
+    ),
+    _bad(
+        "an extension of what is not ready",
+        f"{_P}.preflight.onNotReady.extend",
+        {"phase.preflight": {"opens": "1h", "onNotReady": {"extend": "1h"}}},
+    ),
+    _bad("a step's approval as bare text", f"{_S}.approval", {"step.approval": "eng-lead"}),
+    _bad("an approval of nobody", f"{_P}.gate.approval.role", {"gate.approval": {}}),
+    _bad("two checkpoints at one time", f"{_P}.checkpoints[1]", {"phase.checkpoints": ["60m", {"at": "1h"}]}, _WITHIN),
+    _bad("a checkpoint at the start", f"{_P}.checkpoints[0]", {"phase.checkpoints": ["0s"]}, _MIXED),
+    _bad(
+        "a checkpoint that rolls back",
+        f"{_P}.checkpoints[0].onFail",
+        {"phase.checkpoints": [{"at": "1h", "onFail": "rollback"}]},
+        _MIXED,
+    ),
+    _bad("monitoring in another word", f"{_P}.monitoring", {"phase.monitoring": "relaxed"}),
+    _bad(
+        "a span of another mode",
+        f"{_P}.monitoring[0].mode",
+        {"phase.monitoring": [{"mode": "loose", "for": "1h"}]},
+        _MIXED,
+    ),
+    _bad(
+        "a span of monitoring that has two ends",
+        f"{_P}.monitoring[0]",
+        {"phase.monitoring": [{"mode": "close", "for": "1h", "until": "2025-11-02T00:00:00Z"}]},
+        _WITHIN,
+    ),
+    _bad(
+        "a span of monitoring behind one without an end",
+        f"{_P}.monitoring[0]",
+        {"phase.monitoring": [{"mode": "close"}, {"mode": "standard"}]},
+        _WITHIN,
+    ),
+    _bad(
+        "a hold of one target alone",
+        f"{_G}.scope",
+        {"rail.scope": "target", "rail.onBreach": "hold"},
+        _WITHIN,
+    ),
+    _bad("the scope of a region", f"{_G}.scope", {"rail.scope": "region"}),
+    _bad("an extension of no times", f"{_P}.gate.onFail.times", {"gate.onFail": {"extend": "1h", "times": 0}}, _MIXED),
+    _bad("an extension of nothing", f"{_P}.gate.onFail.extend", {"gate.onFail": {"extend": "0s"}}, _MIXED),
+    _bad(
+        "an extension that ends in an extension",
+        f"{_P}.gate.onFail.then",
+        {"gate.onFail": {"extend": "1h", "then": "extend"}},
+        _MIXED,
+    ),
+    _bad("incidents beside a metric", f"{_P}.gate.criteria[2]", {"gate.criteria.+": {**_CALM, "metric": "errors"}}),
+    _bad(
+        "a first step below the weight of every target of its phase",
+        "spec.phases[1].steps[0].weight",
+        {"phases.1.targets": ["us-east"], "phases.1.steps.0.weight": 5},
+        _ACROSS,
+    ),
+    _bad(
+        "a wave back to a target that was raised further",
+        "spec.phases[2].steps[0].weight",
+        {
+            "phases.1.targets": ["eu-west"],
+            "phases.+": {"name": "back", "targets": ["us-east"], "steps": [{"weight": 5}], "guardrails": [_ERRORS]},
+        },
+        _ACROSS,
+    ),
     # --- not yet
     *(
         _bad(f"{name}, not yet", at, {path: value}, _LATER)
         for name, path, value, at in (
-            ("windows", "windows", [{"days": ["Mon"], "from": "09:00", "to": "18:00"}], "spec.windows"),
-            (
-                "freezes",
-                "freezes",
-                [{"name": "x", "from": "2025-11-27T00:00:00Z", "to": "2025-12-01T00:00:00Z"}],
-                "spec.freezes",
-            ),
             ("contacts", "contacts", [{"role": "on-call", "after": "10m"}], "spec.contacts"),
-            ("a return after success", "onSuccess", "return", "spec.onSuccess"),
-            ("a reset at deletion", "onDelete", "reset", "spec.onDelete"),
             ("a cluster", "target.cluster", "east", f"{_T}.cluster"),
             ("a Prometheus", "target.prometheus", "east", f"{_T}.prometheus"),
-            ("a workload", "target.canary.workload", {"name": "learner"}, f"{_T}.canary.workload"),
-            ("a start", "phase.start", {"at": "2025-11-01T14:00:00Z"}, f"{_P}.start"),
-            ("an end", "phase.end", "2025-11-01T18:00:00Z", f"{_P}.end"),
-            (
-                "a preflight",
-                "phase.preflight",
-                {"opens": "1h", "checklist": ["a"], "onNotReady": {"reschedule": "24h", "times": 2}},
-                f"{_P}.preflight",
-            ),
-            ("a step's approval", "step.approval", {"role": "eng-lead"}, f"{_S}.approval"),
-            ("deliverables", "phase.deliverables", ["runbook"], f"{_P}.deliverables"),
-            ("checkpoints", "phase.checkpoints", ["15m", {"at": "2h", "onFail": "hold"}], f"{_P}.checkpoints"),
-            ("monitoring", "phase.monitoring", "intensive", f"{_P}.monitoring"),
-            ("spans of monitoring", "phase.monitoring", [{"mode": "close", "for": "36h"}], f"{_P}.monitoring"),
-            ("a phase without steps", "phases.1.steps", [], "spec.phases[1]"),
-            ("a gate's approval", "gate.approval", {"role": "vp"}, f"{_P}.gate.approval"),
-            (
-                "an extension",
-                "gate.onUndecided",
-                {"extend": "1h", "times": 2, "then": "hold"},
-                f"{_P}.gate.onUndecided",
-            ),
-            ("a rescheduling", "gate.onFail", {"reschedule": "24h"}, f"{_P}.gate.onFail"),
-            ("an escalation", "gate.onNoData", "escalate", f"{_P}.gate.onNoData"),
-            (
-                "incidents",
-                "gate.criteria.+",
-                {"incidents": "critical", "atMost": 0, "matchers": ['team="x"']},
-                f"{_P}.gate.criteria[2].incidents",
-            ),
             ("uptime", "gate.criteria.+", {"metric": "uptime", "above": "99.95%"}, f"{_P}.gate.criteria[2].metric"),
+            (
+                "uptime as a guardrail",
+                "phase.guardrails.+",
+                {"metric": "uptime", "above": "99.95%"},
+                f"{_P}.guardrails[4].metric",
+            ),
             ("restarts", "phase.guardrails.+", {"metric": "restarts", "atMost": 2}, f"{_P}.guardrails[4].metric"),
+            (
+                "a count at most",
+                "phase.guardrails.+",
+                {"metric": "restarts", "atMost": 2},
+                f"{_P}.guardrails[4].atMost",
+            ),
             (
                 "a comparison with stable",
                 "rail",
                 {"metric": "errors", "comparedTo": "stable", "ratioBelow": 2},
                 f"{_G}.comparedTo",
             ),
-            ("the scope of a target", "rail.scope", "target", f"{_G}.scope"),
         )
     ),
-    _bad("a gate's time, not yet", f"{_P}.gate.at", {"gate.at": "2025-11-01T18:00:00Z", "gate.after": REMOVED}, _LATER),
 )

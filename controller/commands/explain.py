@@ -1,0 +1,202 @@
+"""``explain``: where a launch is, why, what would change that, and what comes next; or what one decision was."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from controller.commands import records
+from controller.commands.clusters import Context, Folder, Kubeconfig, Namespace, Where, found, opened
+from controller.commands.program import EXIT_FAILED, EXIT_USAGE, Format, console, fail, name, printable
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from controller.core.explain import Explanation, Say
+    from controller.core.world import Launch
+
+EPILOG = (
+    "Exit codes: 0 told; 1 its status cannot be read, or there is no such decision; 2 what was typed or named cannot be "
+    "used; 3 the cluster gave no answer, said no, or has no such launch."
+)
+NARROWEST = 40
+_WHO = {
+    "people": "people",
+    "window": "calendar",
+    "time": "time",
+    "evidence": "evidence",
+    "cluster": "cluster",
+    "plan": "plan",
+}
+_NOT_YET = {"approve": " (not asked for yet)", "done": " (may be done already)"}
+_VERDICTS = {"pass": "green", "fail": "red", "undecided": "yellow", "no data": "magenta"}
+
+
+def explain(
+    launch: Annotated[
+        str, typer.Argument(metavar="[LAUNCH]", help="NAME or NAMESPACE/NAME of the launch.", show_default=False)
+    ] = "",
+    decision: Annotated[
+        str,
+        typer.Option(
+            "--decision", help="Tell this decision instead: its id, as status and log show it.", show_default=False
+        ),
+    ] = "",
+    log: Annotated[
+        str,
+        typer.Option("--decision-log", help="Look for it there instead of in the launch's status.", show_default=False),
+    ] = "",
+    output: Annotated[Format, typer.Option("-o", "--output", help="text, json or yaml.")] = Format.TEXT,
+    namespace: Namespace = "",
+    kubeconfig: Kubeconfig = "",
+    context: Context = "",
+    folder: Folder = "",
+) -> None:
+    """Tell where a launch is, why it is there, what would change that, and what comes next; or what a decision was."""
+    if decision or log:
+        if output is not Format.TEXT:
+            fail("explain", "--output: a decision is told as text; --decision-log itself holds JSON lines", EXIT_USAGE)
+        records.explain(launch, decision, log, namespace, kubeconfig, context, folder)
+        return
+    if not launch:
+        fail("explain", "LAUNCH: is missing; name the launch", EXIT_USAGE)
+    where = Where(namespace, kubeconfig, context, folder)
+    with opened("explain", where) as desk:
+        read = found(desk, launch, namespace)
+    explanation = _explained(read, time.time())
+    place = f"{read.key.name} -n {read.key.namespace}{where.flags}"
+    if output is Format.TEXT:
+        shown = console()
+        for line in lines(explanation, place, max(NARROWEST, shown.width)):
+            shown.print(line, soft_wrap=True)
+        return
+    from controller.adapters.yaml_places import as_yaml
+
+    value = document(explanation, place)
+    typer.echo(
+        as_yaml(value) if output is Format.YAML else json.dumps(value, indent=2, ensure_ascii=False),
+        nl=output is Format.JSON,
+    )
+
+
+def _explained(launch: Launch, now: float) -> Explanation:
+    from controller.core.explain import explain as explained
+    from controller.core.status import UnreadableStatusError
+
+    if isinstance(launch.status, UnreadableStatusError):
+        fail("explain", f"launch {launch.key}: its status cannot be read: {launch.status}", EXIT_FAILED)
+    return explained(launch.plan, launch.status, now, launch=str(launch.key), annotations=launch.annotations)
+
+
+def document(explanation: Explanation, place: str) -> dict[str, Any]:
+    """The explanation for scripts; what people can say is there as the command and as the annotation."""
+    from controller.core.timeline import document as written
+
+    value: dict[str, Any] = written(explanation)
+    said = [*(wait.say for wait in explanation.waits), *(change.say for change in explanation.changes)]
+    for say, part in zip(said, [*value["waits"], *value["changes"]], strict=True):
+        if say is not None:
+            part["say"] |= {"annotation": say.annotation, "command": say.words(name(), place)}
+    return value
+
+
+def lines(explanation: Explanation, place: str, width: int) -> Iterator[Text]:
+    """The explanation for people, ``width`` columns wide; a command stays on one line, so that it can be copied."""
+    from rich.text import Text
+
+    from controller.core.units import format_weight
+
+    now = explanation.now
+    revision = f", revision {explanation.revision}" if explanation.revision else ""
+    yield Text(_clean(f"{explanation.launch}{revision}"), "bold")
+    yield from _wrapped("where", explanation.where, width)
+    reason = f" ({explanation.reason})" if explanation.reason else ""
+    yield from _wrapped("why", f"{explanation.why}{reason}", width)
+    if explanation.since is not None:
+        yield from _wrapped("since", _when(explanation.since, now), width)
+    without = [share.target for share in explanation.targets if not (share.weight or share.since or share.withdrawn)]
+    for share in explanation.targets:
+        if share.target in without:
+            continue
+        since = f", in force since {_when(share.since, now)}" if share.since is not None else ""
+        gone = f", taken out of this run: {share.withdrawn}" if share.withdrawn else ""
+        yield from _wrapped("target", f"{share.target} {format_weight(share.weight)}{since}{gone}", width)
+    if without:
+        yield from _wrapped("target" if len(without) == 1 else "targets", f"{', '.join(without)} 0%", width)
+    if explanation.criteria:
+        yield from _title("What the evidence says")
+        for finding in explanation.criteria:
+            said = finding.sentence or f"{finding.criterion} ({finding.target}): {finding.value}, limit {finding.limit}"
+            yield from _wrapped(finding.verdict, said, width, _VERDICTS.get(finding.verdict, ""))
+    if explanation.waits:
+        yield from _title("What it waits for")
+    for wait in explanation.waits:
+        who = f", of {wait.who}" if wait.who else ""
+        until = "" if wait.until is None else f"{', by' if wait.kind == 'people' else ':'} {_when(wait.until, now)}"
+        later = "" if wait.asked else _NOT_YET.get(wait.say.verb if wait.say else "", " (not yet in the way)")
+        yield from _wrapped(_WHO[wait.kind], f"{wait.what}{who}{until}{later}", width)
+        # an approval is refused before it is asked for; what is to be ticked off is not
+        if wait.say is not None and (wait.asked or wait.say.verb == "done"):
+            yield _command(wait.say, place)
+    yield from _title("What would change that")
+    for change in explanation.changes:
+        yield from _wrapped("-", f"{change.when} → {change.then}", width)
+        if change.say is not None:
+            yield _command(change.say, place)
+    yield from _title("What comes next, if all stays as it is")
+    for coming in explanation.comes:
+        earliest = " at the earliest" if coming.earliest else ""
+        at = "" if coming.at is None else f"{_when(coming.at, now)}{earliest}: "
+        yield from _wrapped("-", f"{at}{coming.what}", width)
+    if explanation.moves:
+        yield from _title("What moved, and why")
+    for moved in explanation.moves:
+        yield from _wrapped("-", _moved(moved.planned, moved.start, moved.phase, moved.why), width, "yellow")
+
+
+def _moved(planned: float | None, start: float | None, phase: str, why: str) -> str:
+    from controller.core.units import format_date
+
+    if phase in why and "moved from" in why:
+        return why
+    dates = ""
+    if planned is not None and start is not None:
+        dates = f" from {format_date(planned)} to {format_date(start)} UTC"
+    return f"{phase}{dates}: {why}"
+
+
+def _when(instant: float, now: float) -> str:
+    from controller.core.explain import moment
+
+    return moment(instant, now)
+
+
+def _title(text: str) -> Iterator[Text]:
+    from rich.text import Text
+
+    yield Text()
+    yield Text(text, "bold")
+
+
+def _wrapped(label: str, text: str, width: int, style: str = "") -> Iterator[Text]:
+    from rich.text import Text
+
+    head = f"  {label:<9} " if label != "-" else "  - "
+    broken = textwrap.wrap(_clean(text), max(20, width - len(head)), break_long_words=False, break_on_hyphens=False)
+    for number, line in enumerate(broken or [""]):
+        yield Text().append(head if number == 0 else " " * len(head), style or "dim").append(line)
+
+
+def _command(say: Say, place: str) -> Text:
+    from rich.text import Text
+
+    return Text(f"      {_clean(say.words(name(), place))}", "cyan")
+
+
+def _clean(text: str) -> str:
+    return printable(" ".join(text.split()))
