@@ -251,6 +251,8 @@ def _head(launch: Launch, stands: Status, now: float) -> RenderableType:
         shown.add_row("weight", stands.weight)
     if stands.next:
         shown.add_row("next", stands.next)
+    if stands.window:
+        shown.add_row("window", stands.window)
     for title, words in _calendar(launch, stands, now):
         shown.add_row(title, words)
     if stands.hold is not None:

@@ -342,6 +342,7 @@ def _carry_out(
     status = status.model_copy(
         update={"state": state, "epoch": seen.epoch, "reason": _kept_reason(before, status, signal)}
     )
+    status = status.model_copy(update={"window": _window(facts, status)})
     decisive = settled or _stands_elsewhere(before, status) or bool(facts.heard.news)
     judged = facts.judged if action is not Action.START else ()
     return Decision(
@@ -353,6 +354,7 @@ def _carry_out(
         status=status,
         decisive=decisive,
         changed=before.reason != status.reason
+        or before.window != status.window
         or before.observed_generation != status.observed_generation
         or _data_came_or_went(before, judged),
         weights={name: weight for name, weight in weights.items() if name not in withheld},
@@ -498,6 +500,16 @@ def _kept_reason(before: Status, status: Status, signal: Signal) -> str:
     if signal is Signal.HELD_BREACH and status.hold is not None:
         return status.hold.reason
     return before.reason if signal is Signal.RUN_OVER and before.reason else signal.value
+
+
+def _window(facts: Facts, status: Status) -> str:
+    """Whether traffic may be raised at all now; a run that is over has nothing to raise."""
+    now, changes = facts.opening, facts.opening.changes_at
+    if status.state not in UNDER_WAY or not (now.why or changes):
+        return ""
+    because = f": {now.why}" if now.why else ""
+    until = f"; {'closes' if now.open else 'opens'} {format_date(changes)}" if changes else ""
+    return f"{'open' if now.open else 'closed'}{because}{until}"
 
 
 def _stands_elsewhere(before: Status, after: Status) -> bool:

@@ -216,7 +216,10 @@ class Condition(Model):
 
 
 class Status(Model):
-    """The whole status. ``step`` counts from 1; 0 is before the phase's first raise. ``epoch`` fences writers."""
+    """The whole status. ``step`` counts from 1; 0 is before the phase's first raise. ``epoch`` fences writers.
+
+    ``window`` says whether traffic may be raised at all now, why, and until when; empty where the plan has no rule.
+    """
 
     observed_generation: int = 0
     state: State = State.PENDING
@@ -224,6 +227,7 @@ class Status(Model):
     message: str = ""
     next: str = ""
     weight: str = ""
+    window: str = ""
     epoch: int = 0
     sequence: int = 0
     run: Run | None = None

@@ -641,3 +641,27 @@ def test_a_run_that_is_thin_of_traffic_waits_and_says_so() -> None:
     launched.traffic = thin
     launched.run(20)
     assert launched.raises == [{"main": 50}]
+
+
+def test_status_says_whether_a_window_is_open_also_where_no_raise_is_due() -> None:
+    freezes = [{"name": "sale", "from": at(300), "to": at(900)}]
+    launched = course(
+        freezes=freezes,
+        phases=[ramp(steps=[{"weight": 5}], gate={"after": "20m", "criteria": [{"metric": "errors", "below": "2%"}]})],
+    )
+    launched.until_weight(50)
+    assert launched.status.window == "open; closes Nov 14 22:18"
+    while launched.now < NOW + 290:
+        launched.tick()
+    decision = launched.tick()
+    assert decision.signal is Signal.GATE_OPEN
+    assert (decision.changed, decision.decisive) == (True, False)
+    assert decision.status.window == "closed: freeze sale until 2023-11-14 22:28:20 UTC; opens Nov 14 22:28"
+    launched.until(State.SUCCEEDED, 600)
+    assert launched.status.window == ""
+
+
+def test_a_plan_without_windows_and_freezes_says_nothing_of_them() -> None:
+    launched = course()
+    launched.until_weight(50)
+    assert launched.status.window == ""

@@ -6,7 +6,7 @@ The cases are drawn from a fixed seed, so that every run draws the same; a faili
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -201,9 +201,11 @@ EVENTS: st.SearchStrategy[Event] = st.one_of(
 )
 
 
-def tell(events: list[Event], kind: type[Reconciler] = Reconciler) -> Story:
-    """The story of these events, one after the other, up to where the faults stop."""
-    story = Story(kind)
+S = TypeVar("S", bound=Story)
+
+
+def tell(events: list[Event], story: S) -> S:
+    """The story, with these events one after the other, up to where the faults stop."""
     for event in events:
         story.happen(event)
     return story
@@ -212,7 +214,7 @@ def tell(events: list[Event], kind: type[Reconciler] = Reconciler) -> Story:
 @settings(max_examples=CASES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(st.lists(EVENTS, min_size=8, max_size=40))
 def test_the_invariants_hold_in_every_story_and_it_settles_when_the_faults_stop(events: list[Event]) -> None:
-    story = tell(events)
+    story = tell(events, Story())
     assert violations(story.world.history, KEY.namespace, KEY.name) == []
     story.settle()
     assert violations(story.world.history, KEY.namespace, KEY.name) == []

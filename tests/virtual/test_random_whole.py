@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.invariants import violations
-from tests.virtual.test_random import HARM, Event, Story
+from tests.virtual.test_random import HARM, Event, Story, tell
 from tests.virtual.test_whole import MINUTE, at, people, whole
 from tests.virtual.world import KEY
 
@@ -129,18 +128,10 @@ EVENTS: st.SearchStrategy[Event] = st.one_of(
 )
 
 
-def told(events: list[Event], begin: Callable[[], WholeStory] = WholeStory) -> WholeStory:
-    """The story of these events."""
-    story = begin()
-    for event in events:
-        story.happen(event)
-    return story
-
-
 @settings(max_examples=CASES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(st.lists(EVENTS, min_size=8, max_size=40))
 def test_the_invariants_hold_with_people_dates_and_waves_and_a_rollback_always_ends_it(events: list[Event]) -> None:
-    story = told(events)
+    story = tell(events, WholeStory())
     assert violations(story.world.history, KEY.namespace, KEY.name) == []
     story.end()
     assert violations(story.world.history, KEY.namespace, KEY.name) == []
