@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-demo demo test test-fast lint format bench lock clean
+.PHONY: help setup setup-demo demo test test-fast lint format bench bench-backtest bench-decisions lock clean
 
 # the first Python that is new enough
 PYTHON := $(shell for python in python3 python3.13 python3.12 python3.11 python3.14; do \
@@ -45,6 +45,12 @@ lint: .venv/.made ## ruff, mypy and the layers of imports
 format: .venv/.made ## let ruff put the code in order
 	@$(BIN)/ruff check --fix-only
 	@$(BIN)/ruff format
+
+bench-decisions: .venv/.made ## how often verdicts are wrong and how soon they come, beside what others do; minutes
+	@$(BIN)/python -m tests.bench.decisions
+
+bench-backtest: setup ## how long a backtest of a month takes, and that it says what the counts say; minutes
+	@$(BIN)/python -m tests.bench.backtest
 
 bench: setup ## the figures: one table, and JSON under build/
 	@$(BIN)/python -m tests.bench

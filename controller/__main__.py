@@ -6,7 +6,19 @@ from importlib import metadata
 
 import typer
 
-from controller.commands import explain, overrides, program, records, run, simulate, status, timeline, validate
+from controller.commands import (
+    backtest,
+    check,
+    explain,
+    overrides,
+    program,
+    records,
+    run,
+    simulate,
+    status,
+    timeline,
+    validate,
+)
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -18,6 +30,8 @@ def _about() -> None:
 
 app.command(name="run", help=run.HELP, epilog=run.EPILOG)(run.run)
 app.command(name="validate", help=validate.HELP, epilog=validate.EPILOG)(validate.validate)
+app.command(name="check", help=check.HELP, epilog=check.EPILOG)(check.check)
+app.command(name="backtest", help=backtest.HELP, epilog=backtest.EPILOG)(backtest.backtest)
 app.command(name="simulate", help=simulate.HELP, epilog=simulate.EPILOG)(simulate.simulate_command)
 app.command(name="status", help=status.HELP, epilog=status.EPILOG)(status.status)
 for _verb in (

@@ -14,8 +14,9 @@ from controller.adapters.events import EventWriter
 from controller.adapters.files import Files
 from controller.adapters.kubernetes import PODS_VALID_SECONDS, Kubernetes, KubernetesSettings
 from controller.adapters.ledger_file import LedgerFile
-from controller.adapters.prometheus import Prometheus, PrometheusSettings
+from controller.adapters.prometheus import Prometheus
 from controller.adapters.promql import Confinement
+from controller.adapters.reached import prometheus_settings
 from controller.clock import SystemClock
 from controller.core.alerts import alerts_of_decision
 from controller.core.decide import Decision
@@ -86,7 +87,7 @@ def run(settings: Settings) -> int:
     events = None
     if isinstance(cluster, Kubernetes):
         recorder.events = events = EventWriter(cluster.write_event, recorder.event_dropped)
-    gatherer = Gatherer(Prometheus(_prometheus(settings)), confinement=Confinement(enforced=settings.confine))
+    gatherer = Gatherer(Prometheus(prometheus_settings(settings)), confinement=Confinement(enforced=settings.confine))
     loop = Loop(
         cluster,
         lambda background: Reconciler(
@@ -157,21 +158,4 @@ def _cluster(settings: Settings, recorded: RecordedForm, on_problem: Callable[[s
         ),
         on_problem=on_problem,
         recorded=recorded,
-    )
-
-
-def _prometheus(settings: Settings) -> PrometheusSettings:
-    return PrometheusSettings(
-        url=settings.prometheus_url,
-        headers=settings.prometheus_headers,
-        params=settings.prometheus_params,
-        bearer_token_file=settings.prometheus_bearer_token_file,
-        username=settings.prometheus_username,
-        password_file=settings.prometheus_password_file,
-        ca_file=settings.prometheus_ca_file,
-        cert_file=settings.prometheus_cert_file,
-        key_file=settings.prometheus_key_file,
-        proxy=settings.prometheus_proxy,
-        timeout=settings.prometheus_timeout,
-        read_timeout=settings.prometheus_timeout,
     )

@@ -32,7 +32,7 @@ from controller.adapters.promql import (
     question,
 )
 from controller.core import normal_form
-from controller.core.series import Reading, Row, Series, Subject
+from controller.core.series import RESTARTS, Reading, Row, Series, Subject, hours_of
 from controller.core.units import format_duration
 from controller.errors import AdapterError, RefusedError, UnansweredError, UnusableError
 
@@ -50,9 +50,6 @@ MOST_PARTS = 50
 """Expressions in one request."""
 MOST_NAMED = 250
 """More different values than this of one label, and the fleet is asked without naming them."""
-
-_PARTS = {"value": 1, "incidents": 3}
-"""Expressions that a question is made of, where they are not two."""
 
 SPLITS_PER_GATHER = 48
 """Requests that one gather may spend on finding the expression that spoils a joined one."""
@@ -154,15 +151,29 @@ class Gatherer:
         the next gather: such a reading's ``through`` lies before the newest settled instant. Never raises for what
         Prometheus does or does not answer: that is each reading's ``problem``.
         """
-        budget = _Budget(self._clock() + deadline_s)
         now_ms = int(now * 1000)
         with _no_collection(len(wanted)):
-            wants = [_want(subject, after, now_ms) for subject, after in wanted.items()]
-            self._forget(wanted)
-            requests = self._requests(wants, now_ms)
-            if requests:
-                self._ask_all(requests, budget)
+            wants = [_want(subject, after, now_ms, subject.series.settle) for subject, after in wanted.items()]
+            self._answer(wants, wanted, now_ms, deadline_s)
             return {want.subject: _reading(want, deadline_s) for want in wants}
+
+    def past(self, wanted: Mapping[Subject, int], until: float, deadline_s: float) -> dict[Subject, Reading]:
+        """What is stored of every subject up to ``until`` (epoch seconds), by the queries of :meth:`gather`.
+
+        All of it counts as settled, so there is no tail, and an instant at which something is unusable is a gap even
+        where it is the newest. The rest is as for :meth:`gather`.
+        """
+        until_ms = int(until * 1000)
+        wants = [_want(subject, after, until_ms, 0.0) for subject, after in wanted.items()]
+        self._answer(wants, wanted, until_ms, deadline_s)
+        return {want.subject: _reading(want, deadline_s, past=True) for want in wants}
+
+    def _answer(self, wants: list[_Want], wanted: Mapping[Subject, int], now: int, deadline_s: float) -> None:
+        budget = _Budget(self._clock() + deadline_s)
+        self._forget(wanted)
+        requests = self._requests(wants, now)
+        if requests:
+            self._ask_all(requests, budget)
 
     def _forget(self, wanted: Mapping[Subject, int]) -> None:
         if len(self._questions) > 2 * len(wanted) + 100:
@@ -265,11 +276,15 @@ class Gatherer:
             label = found.labels.get
             which = _edge_of(label("le", "")) if latency else label("__name__", "")
             rows[label("namespace", ""), label("service", ""), label("track", ""), which] = found
-        total_key = _edge_key(inf) if latency else normal_form.recorded_requests(series.interval)
+        errors, total_key = normal_form.recorded_errors(series.interval), normal_form.recorded_requests(series.interval)
+        if series.metric == RESTARTS:
+            errors = total_key = normal_form.recorded_restarts(series.interval)
+        elif latency:
+            total_key = _edge_key(inf)
         outcomes: list[Outcome] = []
         for want in request.wants:
             subject = want.subject
-            bad_key = _edge_key(subject.series.edge) if latency else normal_form.recorded_errors(series.interval)
+            bad_key = _edge_key(subject.series.edge) if latency else errors
             total = rows.get((subject.namespace, subject.service, subject.track, total_key))
             bad = rows.get((subject.namespace, subject.service, subject.track, bad_key))
             outcomes.append(_pairs(subject.series, bad, total))
@@ -321,10 +336,9 @@ def _no_collection(subjects: int) -> Iterator[None]:
             gc.enable()
 
 
-def _want(subject: Subject, after: int, now: int) -> _Want:
-    series = subject.series
-    step = series.interval * 1000
-    through = (now - round(series.settle * 1000)) // step * step
+def _want(subject: Subject, after: int, now: int, settle: float) -> _Want:
+    step = subject.series.interval * 1000
+    through = (now - round(settle * 1000)) // step * step
     return _Want(subject, after * 1000, max(through, after * 1000), step)
 
 
@@ -339,7 +353,8 @@ def _batches(wants: list[_Want]) -> list[list[_Want]]:
     for family in families.values():
         for start in range(0, len(family), MOST_JOINED):
             some = family[start : start + MOST_JOINED]
-            size = _PARTS.get(some[0].subject.series.kind, 2)
+            assert some[0].question is not None
+            size = len(some[0].question.parts)
             if parts + size > MOST_PARTS or len(batches[-1]) + len(some) > MOST_JOINED + MOST_PARTS:
                 batches.append([])
                 parts = 0
@@ -410,7 +425,9 @@ def _recorded_expression(wants: Sequence[_Want], edges: set[float]) -> str:
         name = Matcher("__name__", "=", normal_form.recorded_requests_within(series.interval))
         matchers = [name, one_of("le", (text for edge in edges for text in edge_spellings(edge)))]
     else:
-        records = (normal_form.recorded_requests(series.interval), normal_form.recorded_errors(series.interval))
+        records = [normal_form.recorded_requests(series.interval), normal_form.recorded_errors(series.interval)]
+        if series.metric == RESTARTS:
+            records = [normal_form.recorded_restarts(series.interval)]
         matchers = [one_of("__name__", records)]
     for label in normal_form.LABELS:
         values = {getattr(want.subject, label) for want in wants}
@@ -449,7 +466,12 @@ def _outcome(series: Series, parts: Sequence[Sequence[AnsweredSeries]]) -> Outco
         whole.append(AnsweredSeries({}, values))
     if series.kind == "incidents":
         return _incidents(*whole)
-    outcome = _values(whole[0]) if series.kind == "value" else _pairs(series, whole[0], whole[1])
+    if series.kind == "uptime":
+        return _uptime(*whole)
+    if series.kind == "value":
+        outcome = _estimates(whole[0], whole[1]) if series.with_error else _values(whole[0])
+    else:
+        outcome = _pairs(series, whole[0], whole[1])
     if several and not isinstance(outcome, AdapterError):
         for instant in several:
             outcome[instant] = "gives several series where one is expected; aggregate it, for example with sum(...)"
@@ -462,11 +484,43 @@ def _values(found: AnsweredSeries | None) -> Outcome:
     return {t: (1.0, x) if -inf < x < inf else f"gives {_shown(x)}" for t, x in found.values.items()}
 
 
+def _estimates(error: AnsweredSeries | None, value: AnsweredSeries | None) -> Outcome:
+    """Values with their standard errors; one without the other is unusable, and so is an error that is none."""
+    errors: Mapping[int, float] = error.values if error else {}
+    outcome: dict[int, Count] = dict.fromkeys(errors, "gives a standard error without a value")
+    for instant, x in (value.values if value else {}).items():
+        spread = errors.get(instant)
+        if not -inf < x < inf:
+            outcome[instant] = f"gives {_shown(x)}"
+        elif spread is None:
+            outcome[instant] = "gives a value without its standard error"
+        elif not 0 < spread < inf:
+            outcome[instant] = f"gives {_shown(spread)} for its standard error, which must be above 0"
+        else:
+            outcome[instant] = (spread, x)
+    return outcome
+
+
 def _incidents(begun: AnsweredSeries | None, firing: AnsweredSeries | None, alive: AnsweredSeries | None) -> Outcome:
     """Zero is what nobody counted while Prometheus was at work; while it was not, nothing is known."""
     begun_at: Mapping[int, float] = begun.values if begun else {}
     firing_at: Mapping[int, float] = firing.values if firing else {}
     return {t: (firing_at.get(t, 0.0), begun_at.get(t, 0.0)) for t in (alive.values if alive else {})}
+
+
+def _uptime(failed: AnsweredSeries | None, requests: AnsweredSeries | None, live: AnsweredSeries | None) -> Outcome:
+    """The requests and those that failed; where there are none, whether any of the scraped targets answers."""
+    failed_at: Mapping[int, float] = failed.values if failed else {}
+    requests_at: Mapping[int, float] = requests.values if requests else {}
+    live_at: Mapping[int, float] = live.values if live else {}
+    outcome: dict[int, Count] = {}
+    for instant in requests_at.keys() | live_at.keys():
+        n = requests_at.get(instant, 0.0)
+        if not n and live_at.get(instant) == 0:
+            outcome[instant] = (1.0, 1.0)
+        else:
+            outcome[instant] = _settle(n, failed_at.get(instant, 0.0))
+    return outcome
 
 
 def _pairs(series: Series, bad: AnsweredSeries | None, total: AnsweredSeries | None) -> Outcome:
@@ -484,7 +538,9 @@ def _pairs(series: Series, bad: AnsweredSeries | None, total: AnsweredSeries | N
         x = counts.get(instant, absent)
         if x is None:
             if latency:
-                outcome[instant] = f'has no bucket with le="{series.edge:g}"; write a limit that is a bucket\'s edge'
+                outcome[instant] = (
+                    f'has no bucket with le="{series.edge:g}"; write a limit that is a bucket\'s edge: auto-advance check names the nearest'
+                )
             continue
         if latency:
             x = n - x if x != n else 0.0
@@ -520,7 +576,7 @@ def _about(series: Series, words: str) -> str:
     return f'metric "{series.metric}" {words}'
 
 
-def _reading(want: _Want, deadline_s: float) -> Reading:
+def _reading(want: _Want, deadline_s: float, *, past: bool = False) -> Reading:
     after = want.after // 1000
     through = want.after
     for end in want.pieces:
@@ -532,7 +588,7 @@ def _reading(want: _Want, deadline_s: float) -> Reading:
     problem = want.problem if complete or through == want.after else ""
     if not problem and (tail_missing or (not complete and through == want.after)):
         problem = f"Prometheus did not answer within {format_duration(deadline_s)}"
-    if not problem and complete:
+    if not problem and complete and not past:
         # What is unusable now is named; what was so at an older instant is a gap, or it would stop the reading for ever.
         newest = max(want.found, default=0)
         unusable = want.found.get(newest) if newest >= want.through else None
@@ -547,4 +603,6 @@ def _reading(want: _Want, deadline_s: float) -> Reading:
                 settled.append(Row(instant / 1000, count[0], count[1]))
             elif complete and instant > want.through:
                 tail.append(Row(instant / 1000, count[0], count[1]))
+    if want.subject.past:
+        return Reading(after, through // 1000, hours=hours_of(settled, want.subject.series.interval))
     return Reading(after, (want.through if complete else through) // 1000, tuple(settled), tuple(tail))

@@ -279,7 +279,7 @@ def test_every_field_of_a_criterion_an_outcome_and_a_metric_is_told() -> None:
     metrics = section("docs/launch.md", "Metrics")
     sources = {model for field in Metric.model_fields.values() for model, _ in models(field.annotation)}
     kinds: tuple[type[Model], ...] = (Metric, *sources)
-    names = {name for model in kinds for name in model.model_fields}
+    names = {field.alias or name for model in kinds for name, field in model.model_fields.items()}
     assert {name for name in names if not re.search(rf"\b{name}\b", metrics)} == set()
 
 

@@ -206,7 +206,7 @@ def test_the_edges_of_latency_are_asked_together(gatherer: Callable[..., Gathere
     # An edge that the rules do not record is no slow traffic.
     assert [reading.problem for reading in found.values()] == [
         "",
-        'metric "latency" has no bucket with le="1"; write a limit that is a bucket\'s edge',
+        'metric "latency" has no bucket with le="1"; write a limit that is a bucket\'s edge: auto-advance check names the nearest',
     ]
 
 
@@ -336,7 +336,7 @@ def test_own_latency_is_the_count_less_the_bucket(gatherer: Callable[..., Gather
     found = read(gatherer(FakePrometheus(says)), series, T0, T0 + 20)
     assert found == Reading(T0, T0 + 10, (Row(T0 + 10, 9, 2),), (Row(T0 + 20, 9, 1),))
     assert read(gatherer(FakePrometheus(says)), series, T0, T0 + 30).problem == (
-        'metric "checkout" has no bucket with le="0.5"; write a limit that is a bucket\'s edge'
+        'metric "checkout" has no bucket with le="0.5"; write a limit that is a bucket\'s edge: auto-advance check names the nearest'
     )
 
 

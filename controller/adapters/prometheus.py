@@ -120,9 +120,13 @@ class AnsweredSeries(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a range query gave: complete, without warnings, from a server whose clock agrees with ours."""
+    """What a query gave: complete, without warnings, from a server whose clock agrees with ours.
+
+    ``infos`` are Prometheus's remarks on the expression, which do not make the answer wrong.
+    """
 
     series: tuple[AnsweredSeries, ...]
+    infos: tuple[str, ...] = ()
 
 
 class Prometheus:
@@ -176,9 +180,43 @@ class Prometheus:
             "end": f"{end:.3f}",
             "step": f"{step:.3f}",
         }
-        return retry_read(lambda: self._ask(form, deadline), deadline, worth=lambda e: not isinstance(e, _LaterError))
+        return self._answer(self._read_again("query_range", form, deadline))
 
-    def _ask(self, form: Mapping[str, str], tick_deadline: float) -> Answer:
+    def samples(self, selector: str, span: float, at: float, deadline: float) -> Answer:
+        """The stored samples of a plain selector in the ``span`` seconds up to ``at``, at the instants of their scrapes.
+
+        ``deadline`` and errors are those of :meth:`query_range`.
+        """
+        form = {
+            **_WHOLE_AND_FRESH,
+            **self._settings.params,
+            "query": f"{selector}[{round(span * 1000)}ms]",
+            "time": f"{at:.3f}",
+        }
+        return self._answer(self._read_again("query", form, deadline))
+
+    def kinds(self, metric: str, deadline: float) -> tuple[str, ...]:
+        """What the scraped targets say the metric is: ``counter``, ``gauge``, ...; empty where they say nothing.
+
+        ``deadline`` and errors are those of :meth:`query_range`.
+        """
+        form = {**self._settings.params, "metric": metric, "limit_per_metric": "20"}
+        data = self._read_again("metadata", form, deadline, method="GET").get("data")
+        entries = data.get(metric, []) if isinstance(data, dict) else None
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise UnusableError(f"{self._name} sent metadata that is none")
+        return tuple(sorted({str(entry.get("type", "")) for entry in entries}))
+
+    def _read_again(
+        self, path: str, form: Mapping[str, str], deadline: float, *, method: str = "POST"
+    ) -> dict[str, Any]:
+        return retry_read(
+            lambda: self._ask(method, path, form, deadline),
+            deadline,
+            worth=lambda error: not isinstance(error, _LaterError),
+        )
+
+    def _ask(self, method: str, path: str, form: Mapping[str, str], tick_deadline: float) -> dict[str, Any]:
         started = time.monotonic()
         deadline = min(tick_deadline, started + self._settings.timeout)
         remaining = deadline - started
@@ -187,9 +225,10 @@ class Prometheus:
         _limits.deadline, _limits.pause = deadline, self._settings.read_timeout
         try:
             with self._session.request(
-                "POST",  # a form has no limit of length, and keeps parameters out of proxies' logs
-                f"{self._connect.url}/api/v1/query_range",
-                data={**form, "timeout": f"{remaining:.3f}"},  # so that the server gives up as well
+                method,  # where it may be: a form has no limit of length, and keeps parameters out of proxies' logs
+                f"{self._connect.url}/api/v1/{path}",
+                params=form if method == "GET" else None,
+                data={**form, "timeout": f"{remaining:.3f}"} if method == "POST" else None,  # the server gives up too
                 headers=self._connect.headers,
                 timeout=(min(self._settings.connect_timeout, remaining), min(self._settings.read_timeout, remaining)),
                 stream=True,
@@ -202,7 +241,7 @@ class Prometheus:
             raise
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, UnicodeError) as error:
             raise UnansweredError(self._failure(error, time.monotonic() - started)) from error
-        return self._answer(body)
+        return self._document(body)
 
     def _check_status(self, response: requests.Response) -> None:
         status = response.status_code
@@ -261,7 +300,7 @@ class Prometheus:
             pieces.append(piece)
         return b"".join(pieces)
 
-    def _answer(self, body: bytes) -> Answer:
+    def _document(self, body: bytes) -> dict[str, Any]:
         try:
             document = json.loads(body)
         except (ValueError, RecursionError) as error:
@@ -282,6 +321,9 @@ class Prometheus:
             )
         if document.get("isPartial"):
             raise UnusableError(f"{self._name} gave a partial answer: some of its storage did not answer")
+        return document
+
+    def _answer(self, document: Mapping[str, Any]) -> Answer:
         data = document.get("data")
         if not isinstance(data, dict) or data.get("resultType") != "matrix" or not isinstance(data.get("result"), list):
             found = data.get("resultType") if isinstance(data, dict) else None
@@ -293,7 +335,9 @@ class Prometheus:
                 "aggregate more, or raise the limit (max_series)"
             )
         try:
-            return Answer(tuple(map(_series, result)))
+            infos = document.get("infos")
+            said = tuple(self._secrets.hide(str(info)) for info in infos) if isinstance(infos, list) else ()
+            return Answer(tuple(map(_series, result)), said)
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
             raise UnusableError(f"{self._name} sent a series that is none: {type(error).__name__}") from error
 

@@ -14,13 +14,19 @@ from typing import NamedTuple
 import promql_parser
 from promql_parser import Expr, MatchOp, VectorSelector
 
+from controller.core.check import Anatomy, Selected
+from controller.core.matchers import Condition
 from controller.core.normal_form import (
     ANCHOR_WINDOW_S,
+    LABELS,
     alerting_alive,
     anchored_difference,
     duration,
     incidents_begun,
     incidents_firing,
+    recorded_errors,
+    recorded_reading,
+    recorded_requests,
     sum_by,
     young_process,
 )
@@ -85,16 +91,18 @@ class Confinement:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked about one subject. ``parts`` are (bad, total), (bucket, count), (begun, firing, alive) or the one
-    bare value.
+    """What is asked about one subject. ``parts`` are (bad, total), (bucket, count), (begun, firing, alive), (failed,
+    requests, answering), (standard error, value) or the one bare value.
 
-    A part is a selector of counters, or a ready expression. Questions with one ``family`` differ in nothing but the
+    A part is a selector of counters, or a ready expression; ``whole``: the latter gives the one number that is meant, and
+    several rows of it are no parts of a sum. Questions with one ``family`` differ in nothing but the
     values of equality conditions, so that they can be asked as one.
     """
 
     parts: tuple[Selector | str, ...]
     interval: int
     family: tuple[object, ...]
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +137,7 @@ def one_of(label: str, values: Iterable[str]) -> Matcher:
 
 
 def question(subject: Subject, confinement: Confinement) -> Question:
-    """What Prometheus is asked about a subject whose series is a ratio, a latency, a bare value or incidents.
+    """What Prometheus is asked about a subject whose series is a ratio, a latency, a bare value, incidents or uptime.
 
     Incidents are not confined to the namespace: an alert has the labels that its rule gave it, which need not hold one,
     and an incident that is left out would be a pass.
@@ -153,10 +161,20 @@ def question(subject: Subject, confinement: Confinement) -> Question:
         interval = series.interval
         asked = (incidents_begun(which, interval), incidents_firing(which, interval), alerting_alive(interval))
         return Question(asked, interval, asked)
+    if series.kind == "uptime":
+        labels = ",".join(str(Matcher(label, "=", values[label])) for label in LABELS)
+        records = (recorded_errors(series.interval), recorded_requests(series.interval))
+        counts = (recorded_reading(record, series.interval, at=labels) for record in records)
+        parts = (*counts, f"last_over_time(up{{{labels}}}[{duration(series.interval)}])")
+        return Question(parts, series.interval, parts)
     where = f'metric "{series.metric}"'
     if series.kind == "value":
-        text = _Expression(series.total, f"{where}, field value.query", values, inside).value()
-        return Question((text,), series.interval, (text,))
+        texts = tuple(
+            _Expression(text, f"{where}, field value.{field}", values, inside).value()
+            for text, field in ((series.bad, "standardError"), (series.total, "query"))
+            if text or field == "query"
+        )
+        return Question(texts, series.interval, texts, whole=True)
     if confinement.enforced:
         inside = (*inside, Matcher(confinement.track_label, "=", subject.track))
     fields = ("latency.bucket", "latency.count") if series.kind == "latency" else ("ratio.bad", "ratio.total")
@@ -183,7 +201,7 @@ def joined(questions: Sequence[Question]) -> tuple[Part, ...]:
             parts.append(_joined_selectors(selectors))
         else:
             # Questions of one family with a ready expression have the very same one.
-            source = str(example) if len(questions[0].parts) == 1 else sum_by((), str(example))
+            source = str(example) if questions[0].whole else sum_by((), str(example))
             parts.append(Part(source, (), ("",) * len(questions)))
     return tuple(parts)
 
@@ -393,3 +411,58 @@ def _joined_selectors(selectors: Sequence[Selector]) -> Part:
     labels = tuple(columns[place][0].label for place in varying)
     keys = tuple(KEY_SEPARATOR.join(selector.matchers[place].value for place in varying) for selector in selectors)
     return Part(Selector(selectors[0].name, matchers), labels, keys)
+
+
+def anatomy(text: str) -> Anatomy:
+    """What an expression is made of.
+
+    Raises:
+        RefusedError: it is no PromQL.
+    """
+    try:
+        parsed = promql_parser.parse(text)
+    except ValueError as error:
+        raise RefusedError(f"is no PromQL: {' '.join(str(error).split())[:200]}") from error
+    selected: list[Selected] = []
+    constants: list[str] = []
+    inside: list[str] = []
+
+    def enter(node: Expr) -> None:
+        if isinstance(node, VectorSelector):
+            conditions = tuple(Condition(m.name, _operator(m), m.value) for m in node.matchers.matchers)
+            selected.append(Selected(node.name or "", conditions, tuple(word for word in inside if word)))
+        if isinstance(node, promql_parser.BinaryExpr) and str(node.op) == "or":
+            constants.extend(_bare(side).prettify() for side in (node.lhs, node.rhs) if _is_constant(side))
+        inside.append(_word(node))
+
+    def leave(_node: Expr) -> None:
+        inside.pop()
+
+    promql_parser.walk(parsed, enter, leave)
+    return Anatomy(tuple(selected), tuple(constants))
+
+
+def _word(node: Expr) -> str:
+    """What a node does to what stands in it; empty: nothing."""
+    if isinstance(node, promql_parser.Call):
+        return node.func.name
+    return str(node.op) if isinstance(node, promql_parser.AggregateExpr | promql_parser.BinaryExpr) else ""
+
+
+def _bare(node: Expr) -> Expr:
+    return _bare(node.expr) if isinstance(node, promql_parser.ParenExpr) else node
+
+
+def _is_constant(node: Expr) -> bool:
+    """Whether it answers without any series: ``vector(0)``."""
+    names: list[Expr] = []
+    calls: list[Expr] = []
+
+    def look(each: Expr) -> None:
+        if isinstance(each, VectorSelector):
+            names.append(each)
+        elif isinstance(each, promql_parser.Call) and each.func.name == "vector":
+            calls.append(each)
+
+    promql_parser.walk(node, look)
+    return bool(calls) and not names

@@ -6,13 +6,14 @@ import json
 import textwrap
 import time
 from collections.abc import Iterator
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from controller.commands import records
 from controller.commands.clusters import Context, Folder, Kubeconfig, Namespace, Where, found, opened
-from controller.commands.program import EXIT_FAILED, EXIT_USAGE, Format, console, fail, name, printable
+from controller.commands.program import EXIT_FAILED, EXIT_USAGE, console, fail, name, printable
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -37,6 +38,15 @@ _NOT_YET = {"approve": " (not asked for yet)", "done": " (may be done already)"}
 _VERDICTS = {"pass": "green", "fail": "red", "undecided": "yellow", "no data": "magenta"}
 
 
+class Output(StrEnum):
+    """How it is told; as a picture only the evidence."""
+
+    TEXT = "text"
+    JSON = "json"
+    YAML = "yaml"
+    SVG = "svg"
+
+
 def explain(
     launch: Annotated[
         str, typer.Argument(metavar="[LAUNCH]", help="NAME or NAMESPACE/NAME of the launch.", show_default=False)
@@ -51,15 +61,32 @@ def explain(
         str,
         typer.Option("--decision-log", help="Look for it there instead of in the launch's status.", show_default=False),
     ] = "",
-    output: Annotated[Format, typer.Option("-o", "--output", help="text, json or yaml.")] = Format.TEXT,
+    *,
+    evidence: Annotated[
+        bool,
+        typer.Option(
+            "--evidence",
+            help="Show how far the proof of each criterion has come; with --decision-log its course.",
+        ),
+    ] = False,
+    output: Annotated[
+        Output, typer.Option("-o", "--output", help="text, json or yaml; with --evidence also svg.")
+    ] = Output.TEXT,
     namespace: Namespace = "",
     kubeconfig: Kubeconfig = "",
     context: Context = "",
     folder: Folder = "",
 ) -> None:
     """Tell where a launch is, why it is there, what would change that, and what comes next; or what a decision was."""
+    if evidence:
+        if decision:
+            fail("explain", "--evidence: belongs to a launch, not to a decision; leave out one of the two", EXIT_USAGE)
+        _show_evidence(launch, log, output, namespace, Where(namespace, kubeconfig, context, folder))
+        return
+    if output is Output.SVG:
+        fail("explain", "-o svg: belongs to --evidence; add that, or see timeline -o svg", EXIT_USAGE)
     if decision or log:
-        if output is not Format.TEXT:
+        if output is not Output.TEXT:
             fail("explain", "--output: a decision is told as text; --decision-log itself holds JSON lines", EXIT_USAGE)
         records.explain(launch, decision, log, namespace, kubeconfig, context, folder)
         return
@@ -70,7 +97,7 @@ def explain(
         read = found(desk, launch, namespace)
     explanation = _explained(read, time.time())
     place = f"{read.key.name} -n {read.key.namespace}{where.flags}"
-    if output is Format.TEXT:
+    if output is Output.TEXT:
         shown = console()
         for line in lines(explanation, place, max(NARROWEST, shown.width)):
             shown.print(line, soft_wrap=True)
@@ -79,9 +106,52 @@ def explain(
 
     value = document(explanation, place)
     typer.echo(
-        as_yaml(value) if output is Format.YAML else json.dumps(value, indent=2, ensure_ascii=False),
-        nl=output is Format.JSON,
+        as_yaml(value) if output is Output.YAML else json.dumps(value, indent=2, ensure_ascii=False),
+        nl=output is Output.JSON,
     )
+
+
+def _show_evidence(launch: str, log: str, output: Output, namespace: str, where: Where) -> None:
+    """How far the proof of each criterion has come."""
+    from controller.commands import evidence as shown
+    from controller.core.status import UnreadableStatusError
+    from controller.core.units import format_instant
+
+    picture = None
+    if not launch and not log:
+        fail("explain", "LAUNCH: is missing; name the launch, or the file with --decision-log", EXIT_USAGE)
+    try:
+        if log:
+            picture, bars = shown.picture_of_ledger(log, launch)
+            title, subtitle = picture.title, f"as of {format_instant(picture.end)[:19]}Z; {picture.subtitle}"
+        else:
+            with opened("explain", where) as desk:
+                read = found(desk, launch, namespace)
+            if isinstance(read.status, UnreadableStatusError):
+                fail("explain", f"launch {read.key}: its status cannot be read: {read.status}", EXIT_FAILED)
+            status = read.status
+            bars = shown.bars_of_status(status, read.key.namespace, read.key.name)
+            title = f"{read.key}: {status.state.value}"
+            newest = max((item.as_of for item in status.criteria if item.as_of is not None), default=None)
+            as_of = "" if newest is None else f"; evidence up to {format_instant(newest)[:19]}Z"
+            subtitle = f"phase {status.phase}, step {status.step}, {status.weight}{as_of}"
+    except shown.NoEvidenceError as error:
+        fail("explain", f"--evidence: {error}", EXIT_FAILED)
+    except OSError as error:
+        fail("explain", f"{log}: {error.strerror or error}; name a file that --decision-log wrote", EXIT_USAGE)
+    if output is Output.SVG:
+        drawn = shown.as_svg(title, subtitle, bars) if picture is None else shown.course_as_svg(picture)
+        typer.echo(drawn, nl=False)
+    elif output is Output.JSON:
+        typer.echo(shown.as_json(title, bars))
+    elif output is Output.YAML:
+        from controller.adapters.yaml_places import as_yaml
+
+        typer.echo(as_yaml(shown.as_data(title, bars)), nl=False)
+    else:
+        told = console()
+        for line in shown.lines(title, subtitle, bars, max(NARROWEST, told.width)):
+            told.print(line, soft_wrap=True)
 
 
 def _explained(launch: Launch, now: float) -> Explanation:

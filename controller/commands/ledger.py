@@ -29,7 +29,8 @@ class UnknownDecisionError(LookupError):
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[BinaryIO]:
+def opened_file(path: str) -> Iterator[BinaryIO]:
+    """A ledger, read as bytes; ``-`` is standard input."""
     if path == STANDARD_INPUT:
         yield sys.stdin.buffer
         return
@@ -37,7 +38,8 @@ def _opened(path: str) -> Iterator[BinaryIO]:
         yield file
 
 
-def _lines(file: BinaryIO) -> Iterator[str]:
+def lines_of(file: BinaryIO) -> Iterator[str]:
+    """Its lines as text, without those that are longer than any of a ledger."""
     skipping = False
     while data := file.readline(_LONGEST_LINE):
         if not skipping:
@@ -55,8 +57,8 @@ def redecide_command(path: str, out: TextIO) -> int:
     same = differ = unread = torn = 0
     newest: dict[str, int] = {}
     try:
-        with _opened(path) as file:
-            for one in redecide(_lines(file)):
+        with opened_file(path) as file:
+            for one in redecide(lines_of(file)):
                 name = _printable(f"{one.launch} {one.id}".strip()) or path
                 if gap := _gap(newest, one):
                     out.write(f"{name}: {gap}\n")
@@ -118,8 +120,8 @@ def explain_decision(source: Path | Status, identity: str, launch: str = "") -> 
             f"decision {identity} is not in the status, which keeps the last ones ({known}); "
             "give the file that --decision-log writes"
         )
-    with _opened(str(source)) as file:
-        told, nearest = _search(read_records(_lines(file)), identity, launch)
+    with opened_file(str(source)) as file:
+        told, nearest = _search(read_records(lines_of(file)), identity, launch)
     if told:
         return "\n\n".join(told)
     known = ", ".join(nearest) or "none"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,17 +12,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from controller.commands.program import EXIT_FAILED, EXIT_OK, EXIT_USAGE, Format, fail, say
+from controller.commands.program import EXIT_CLUSTER, EXIT_FAILED, EXIT_OK, EXIT_USAGE, Format, fail, say
 
 if TYPE_CHECKING:
+    from controller.adapters.measured import Rates
     from controller.adapters.yaml_places import LocatedDocument
+    from controller.core.forecast import Traffic
     from controller.core.plan import Plan
+    from controller.core.series import Series
 
-HELP = "Say everything that is wrong with the plans in these files, and what to write instead."
+HELP = (
+    "Say everything that is wrong with the plans in these files, and what to write instead; and what their gates and "
+    "steps can decide: with --requests or --measure how surely and how soon, else from which traffic on."
+)
 EPILOG = (
     "Exit codes: 0 every plan is good (it may have warnings); 1 a plan has faults, or there is none; "
-    "2 a file cannot be read."
+    "2 a file cannot be read, or an option cannot be used; 3 no word from Prometheus of the traffic. "
+    "A gate that cannot pass or cannot fail with the traffic that is given is a fault of the plan."
 )
+_MEASURING_S = 60.0
+_MOST_BURSTS = 1000.0
 _LONGEST_LINE = 160
 
 
@@ -45,7 +55,11 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One Launch of a file. ``summary`` is empty where it has faults."""
+    """One Launch of a file. ``summary`` is empty where it has faults.
+
+    ``lines`` are what its gates and steps can decide with the traffic that was given, or what traffic they need;
+    ``about`` says which, and on what it stands, and ``computed`` is the same for scripts.
+    """
 
     line: int
     namespace: str
@@ -53,6 +67,59 @@ class Judged:
     faults: tuple[Finding, ...]
     warnings: tuple[Finding, ...]
     summary: str
+    about: str = ""
+    lines: tuple[str, ...] = ()
+    computed: tuple[dict[str, Any], ...] = ()
+    traffic: Traffic | None = None
+    targets: tuple[str, ...] = ()
+
+
+class UnmeasuredError(Exception):
+    """Prometheus was asked for the traffic and did not say it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the flags say of the traffic.
+
+    ``requests`` are requests per second by name of a target; the empty name is of all others. ``bursts`` is how much more
+    than by chance bad requests vary. ``prometheus`` is the URL that is asked for both instead; empty: none is.
+    """
+
+    requests: dict[str, float] = field(default_factory=dict)
+    as_good_as: float = 0.5
+    bursts: float = 1.0
+    prometheus: str = ""
+
+    def traffic(self, plan: Plan) -> Traffic | None:
+        """The traffic of a plan's targets; None: nothing was said.
+
+        Raises:
+            UnmeasuredError: Prometheus does not say it.
+        """
+        from controller.core.forecast import Traffic
+
+        said = {
+            target.name: rate
+            for target in plan.targets
+            if (rate := self.requests.get(target.name, self.requests.get(""))) is not None
+        }
+        if self.prometheus and len(said) < len(plan.targets):
+            measured, bursts = _measured(self.prometheus, plan)
+            requests = {name: said.get(name, rates.median) for name, rates in measured.items()}
+            quiet = {name: said.get(name, rates.quiet) for name, rates in measured.items()}
+            return Traffic(requests, quiet, bursts, self.bursts)
+        if not said:
+            return None
+        missing = [target.name for target in plan.targets if target.name not in said]
+        if missing:
+            fail(
+                "validate",
+                f"--requests: says nothing of target {missing[0]} of launch {plan.name}; "
+                "write one without a name besides, such as 100/s, for all that are not named",
+                EXIT_USAGE,
+            )
+        return Traffic(said, usual_bursts=self.bursts)
 
 
 @dataclass(slots=True)
@@ -75,11 +142,54 @@ class Examined:
 def validate(
     files: Annotated[list[Path], typer.Argument(help="Manifests; - reads standard input.")],
     output: Annotated[Format, typer.Option("-o", "--output", help="text or json.")] = Format.TEXT,
+    requests: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--requests",
+            metavar="RATE",
+            help="All requests of each target, both tracks, such as 100/s, 50/m or 10/h; of one target: eu=20/s. "
+            "May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    as_good_as: Annotated[
+        float,
+        typer.Option(
+            "--as-good-as",
+            help="The bad share that the service is thought to have, as a part of each limit: 0 to 0.95.",
+        ),
+    ] = 0.5,
+    bursts: Annotated[
+        float,
+        typer.Option(
+            "--bursts",
+            help="How much more than by chance the number of bad requests varies, where --measure does not say it: "
+            "1 to 1000.",
+        ),
+    ] = 1.0,
+    measure: Annotated[  # noqa: FBT002 - a flag
+        bool,
+        typer.Option(
+            "--measure", help="Ask Prometheus for the requests of the last day instead, and for the bursts in them."
+        ),
+    ] = False,
+    prometheus: Annotated[
+        str,
+        typer.Option("--prometheus", help="Base URL of Prometheus, for --measure.", envvar="AUTO_ADVANCE_PROMETHEUS"),
+    ] = "http://127.0.0.1:9090",
 ) -> None:
     """Say everything that is wrong with the plans in these files, and what to write instead."""
     if output is Format.YAML:
         fail("validate", "-o yaml: is not a form of its answer; write -o json or -o text", EXIT_USAGE)
-    examined = [examine(str(path), _content(path)) for path in files]
+    if not 1 <= bursts <= _MOST_BURSTS:
+        words = "write 1 where each bad request comes by itself, 5 where they come in fives"
+        fail("validate", f"--bursts {bursts:g}: is not within 1 and {_MOST_BURSTS:g}; {words}", EXIT_USAGE)
+    asked = Asked(_rates(requests or ()), _as_good_as(as_good_as), bursts, prometheus if measure else "")
+    try:
+        examined = [examine(str(path), _content(path), asked) for path in files]
+    except UnmeasuredError as error:
+        fail("validate", f"--measure: {error}", EXIT_CLUSTER)
+    _names_of_targets(asked, examined)
     if output is Format.JSON:
         typer.echo(json.dumps(_document(examined), indent=2))
     else:
@@ -90,8 +200,65 @@ def validate(
     raise typer.Exit(_code(examined))
 
 
-def examine(file: str, content: bytes | OSError) -> Examined:
-    """Everything that is to be said about one file; ``content`` is what reading it gave."""
+def _rates(requests: Sequence[str]) -> dict[str, float]:
+    from controller.core.forecast import parse_rate
+
+    found: dict[str, float] = {}
+    for text in requests:
+        name, equals, rate = text.rpartition("=")
+        if equals and not name:
+            fail("validate", f"--requests {text}: names no target before the =; write it as eu=20/s", EXIT_USAGE)
+        if name in found:
+            fail("validate", f"--requests {text}: is said twice for {name or 'all targets'}; write it once", EXIT_USAGE)
+        try:
+            found[name] = parse_rate(rate)
+        except ValueError as error:
+            fail("validate", f"--requests: {error}", EXIT_USAGE)
+    return found
+
+
+def _as_good_as(ratio: float) -> float:
+    from controller.core.forecast import MOST_AS_GOOD_AS
+
+    if not 0 <= ratio <= MOST_AS_GOOD_AS:
+        fail(
+            "validate",
+            f"--as-good-as {ratio:g}: is not within 0 and {MOST_AS_GOOD_AS:g}; write 0.5 for a service with half as many "
+            "bad requests as each limit allows",
+            EXIT_USAGE,
+        )
+    return ratio
+
+
+def _names_of_targets(asked: Asked, examined: Sequence[Examined]) -> None:
+    known = {name for one in examined for launch in one.launches for name in launch.targets}
+    unknown = sorted(name for name in asked.requests if name and name not in known)
+    if unknown and known:
+        fail(
+            "validate",
+            f"--requests {unknown[0]}=...: no target has that name; write one of {', '.join(sorted(known))}",
+            EXIT_USAGE,
+        )
+
+
+def _measured(url: str, plan: Plan) -> tuple[dict[str, Rates], dict[tuple[str, Series], float]]:
+    from controller.commands.asking import settings_of
+    from controller.commands.measuring import measured
+    from controller.errors import AdapterError
+
+    settings = settings_of("validate", url)
+    try:
+        return measured(settings, plan, time.time(), _MEASURING_S)
+    except AdapterError as error:
+        raise UnmeasuredError(str(error)) from error
+
+
+def examine(file: str, content: bytes | OSError, asked: Asked | None = None) -> Examined:
+    """Everything that is to be said about one file; ``content`` is what reading it gave.
+
+    Raises:
+        UnmeasuredError: the traffic is to be asked of Prometheus, which does not say it.
+    """
     from controller.adapters.yaml_documents import YamlError
     from controller.adapters.yaml_places import read_located
 
@@ -112,7 +279,7 @@ def examine(file: str, content: bytes | OSError) -> Examined:
         for prefix, value in _objects(document.value):
             line = document.span(prefix).line
             if _is_launch(value):
-                found.launches.append(_judged(document, prefix, value))
+                found.launches.append(_judged(document, prefix, value, asked or Asked()))
             else:
                 metadata = value.get("metadata")
                 name = metadata.get("name") if isinstance(metadata, dict) else None
@@ -146,8 +313,9 @@ def _is_launch(value: Any) -> bool:
     return value["kind"] == KIND or str(value.get("apiVersion")).partition("/")[0] == GROUP
 
 
-def _judged(document: LocatedDocument, prefix: str, value: Any) -> Judged:
+def _judged(document: LocatedDocument, prefix: str, value: Any, asked: Asked) -> Judged:
     from controller.core.faults import Fault
+    from controller.core.forecast import forecasts, needs, told
     from controller.core.plan import InvalidPlanError, parse
 
     def placed(faults: Sequence[Fault]) -> tuple[Finding, ...]:
@@ -162,7 +330,35 @@ def _judged(document: LocatedDocument, prefix: str, value: Any) -> Judged:
         plan = parse(value)
     except InvalidPlanError as invalid:
         return Judged(line, namespace, name, placed(invalid.faults), (), "")
-    return Judged(line, plan.namespace, plan.name, (), placed(plan.warnings), _summary(plan))
+    traffic = asked.traffic(plan)
+    needed = needs(plan, asked.as_good_as, asked.bursts) if traffic is None else ()
+    made = forecasts(plan, traffic, asked.as_good_as) if traffic is not None else ()
+    faults = [one.fault for one in needed] + [one.fault for one in made]
+    wrong = tuple(dict.fromkeys(fault for fault in faults if fault is not None))
+    return Judged(
+        line=line,
+        namespace=plan.namespace,
+        name=plan.name,
+        # Without knowing the traffic, nobody can say that a plan is at fault; only that no traffic would do.
+        faults=() if traffic is None else placed(wrong),
+        warnings=placed((*plan.warnings, *wrong) if traffic is None else plan.warnings),
+        summary="" if traffic is not None and wrong else _summary(plan),
+        about=_about(asked, traffic),
+        lines=told(made) if made else tuple(one.sentence for one in needed),
+        computed=(*(one.document() for one in needed), *(one.document() for one in made)),
+        traffic=traffic,
+        targets=tuple(target.name for target in plan.targets),
+    )
+
+
+def _about(asked: Asked, traffic: Traffic | None) -> str:
+    if asked.as_good_as == 0:
+        how = "without any bad request"
+    else:
+        how = f"with {asked.as_good_as:.3g} times the bad requests that each limit allows"
+    said = "what its steps and gates can decide" if traffic is not None else "the traffic that its steps and gates need"
+    source = ", with the median traffic of the last day" if traffic is not None and traffic.quiet else ""
+    return f"{said}, {how}{source}"
 
 
 def _finding(document: LocatedDocument, prefix: str, fault: Any) -> Finding:
@@ -200,6 +396,10 @@ def _tell(one: Examined) -> None:
             _show(one, warning, "warning: ")
         if launch.summary:
             say(f"{one.file}: launch {launch.name}: good ({launch.summary})")
+        if launch.lines:
+            say(f"{one.file}: launch {launch.name}: {launch.about}:")
+        for each in launch.lines:
+            say(f"  {each}")
 
 
 def _show(one: Examined, finding: Finding, kind: str) -> None:
@@ -234,6 +434,7 @@ def _document(examined: Sequence[Examined]) -> dict[str, Any]:
                 "summary": launch.summary,
                 "faults": [fault.document() for fault in launch.faults],
                 "warnings": [warning.document() for warning in launch.warnings],
+                **_told(launch),
             }
             for one in examined
             for launch in one.launches
@@ -245,6 +446,18 @@ def _document(examined: Sequence[Examined]) -> dict[str, Any]:
             for one in examined
             for line, kind, name in one.skipped
         ],
+    }
+
+
+def _told(launch: Judged) -> dict[str, Any]:
+    """Under ``decisions`` what was computed with traffic, under ``needs`` what was without."""
+    if launch.traffic is None:
+        return {"needs": list(launch.computed)}
+    traffic = launch.traffic
+    return {
+        "requestsPerSecond": dict(traffic.requests),
+        "quietRequestsPerSecond": dict(traffic.quiet) or None,
+        "decisions": list(launch.computed),
     }
 
 

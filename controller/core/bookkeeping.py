@@ -5,12 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from controller.core.evidence import Criterion, Fold, Outcome, advance, begin, in_force
+from controller.core.evidence import Criterion, Fold, Outcome, advance, begin, burstiness, in_force
 from controller.core.facts import Judged
 from controller.core.observation import Observation, TargetView
 from controller.core.plan import Phase, Plan, standing
-from controller.core.questions import criteria_of, fold_key, reading_of, watched, watched_targets
-from controller.core.status import UNDER_WAY, Intent, PhaseSummary, State, Status, TargetStatus
+from controller.core.questions import (
+    bursts_wanted,
+    coming_phase,
+    companions,
+    criteria_of,
+    fold_key,
+    reading_for,
+    reading_of,
+    watched,
+    watched_targets,
+)
+from controller.core.schedule import looks_of
+from controller.core.series import Series
+from controller.core.status import UNDER_WAY, Bursts, Intent, PhaseSummary, State, Status, TargetStatus
+from controller.core.units import FULL_WEIGHT
 from controller.core.words import sentence
 
 ACCEPT_TIMEOUT = 60.0
@@ -57,7 +70,16 @@ def retry(seen: Observation, status: Status, plan: Plan) -> Standing:
             "targets": _targets(status, plan),
         }
     )
-    return Standing(status, fresh_folds(status, phase, seen.now), phase)
+    return Standing(forgiven(status), fresh_folds(status, phase, seen.now), phase)
+
+
+def forgiven(status: Status) -> Status:
+    """The status of a run whose evidence begins anew: the holds before count no more."""
+    phases = tuple(
+        each.model_copy(update={"forgiven": each.holds}) if each.name == status.phase else each
+        for each in status.phases
+    )
+    return status.model_copy(update={"phases": phases})
 
 
 def fresh_folds(status: Status, phase: Phase, at: float) -> dict[str, Fold]:
@@ -65,8 +87,35 @@ def fresh_folds(status: Status, phase: Phase, at: float) -> dict[str, Fold]:
     folds = {} if status.phase_started_at is None else _launch_folds(phase, at, {})
     for target in status.targets:
         if target.weight and target.name in watched_targets(phase, status):
-            folds.update(_new_folds(phase, target.name, at, {}))
+            folds.update(_new_folds(status, phase, target.name, at, {}))
     return folds
+
+
+def measure_bursts(seen: Observation, status: Status, plan: Plan | None, phase: Phase | None) -> Status:
+    """The status with how the stable tracks' bad events vary, before a phase begins and where all of them answered."""
+    coming = coming_phase(plan, status, phase)
+    if coming is None or plan is None or status.intent is not None:
+        return status
+    factors: dict[str, str] = {}
+    wanted = bursts_wanted(plan, coming, status, seen.now)
+    for criterion, name in wanted:
+        reading = reading_of(seen, name, criterion.series, "stable", past=True)
+        if reading is None or reading.problem:
+            return status
+        factor = f"{burstiness(reading.hours):.2f}"
+        if float(factor) > 1:
+            factors[_bursts_key(name, criterion.series)] = factor
+    return status.model_copy(update={"bursts": Bursts(at=seen.now, factors=factors)}) if wanted else status
+
+
+def _bursts_key(target: str, series: Series) -> str:
+    return f"{target}|{series.metric}" + (f" {series.edge:g}s" if series.edge else "")
+
+
+def bursts_of(status: Status, target: str, series: Series) -> float:
+    """What the evidence of that series is divided by, as it was measured before the phase; 1 where it was not."""
+    measured = status.bursts.factors.get(_bursts_key(target, series)) if status.bursts is not None else None
+    return 1.0 if measured is None else max(1.0, float(measured))
 
 
 def restand(seen: Observation, status: Status, plan: Plan | None, phase: Phase | None) -> Standing:
@@ -87,13 +136,20 @@ def _targets(status: Status, plan: Plan) -> tuple[TargetStatus, ...]:
     return tuple(known.get(target.name) or TargetStatus(name=target.name) for target in plan.targets)
 
 
-def _new_folds(phase: Phase, target: str, at: float, folds: Mapping[str, Fold]) -> dict[str, Fold]:
-    """The target's folds of the phase with the pass evidence started at ``at``; those that are missing begin there."""
+def _new_folds(
+    status: Status, phase: Phase, target: str, at: float, folds: Mapping[str, Fold], weight: int | None = None
+) -> dict[str, Fold]:
+    """The target's folds of the phase with the pass evidence started at ``at``; those that are missing begin there.
+
+    ``weight`` is in thousandths; None: as in status.
+    """
+    if weight is None:
+        weight = next((each.weight for each in status.targets if each.name == target), 0)
     started = {}
     for criterion in _criteria_on(phase, target):
         key = fold_key(target, criterion)
-        fold = folds.get(key) or begin(criterion, at, phase.horizon)
-        started[key] = in_force(criterion, fold, at)
+        fold = folds.get(key) or begin(criterion, at, phase.horizon, bursts_of(status, target, criterion.series))
+        started[key] = in_force(criterion, fold, at, alone=weight >= FULL_WEIGHT)
     return started
 
 
@@ -105,11 +161,12 @@ def _launch_folds(phase: Phase, at: float, folds: Mapping[str, Fold]) -> dict[st
 
 
 def _criteria_on(phase: Phase, target: str) -> tuple[Criterion, ...]:
-    """The criteria that are judged on the target: those of the gate only where the phase names it."""
+    """What is folded of the target: the criteria of the gate only where the phase names it."""
     if target in phase.targets:
-        return tuple(criterion for criterion in criteria_of(phase) if not criterion.launch_wide)
-    guardrails = (guardrail.criterion for guardrail in phase.guardrails if not guardrail.criterion.launch_wide)
-    return tuple({criterion.key: criterion for criterion in guardrails}.values())
+        its_own = criteria_of(phase)
+    else:
+        its_own = tuple({each.criterion.key: each.criterion for each in phase.guardrails}.values())
+    return (*(criterion for criterion in its_own if not criterion.launch_wide), *companions(phase))
 
 
 def begin_missing(seen: Observation, status: Status, phase: Phase, folds: dict[str, Fold]) -> dict[str, Fold]:
@@ -118,7 +175,7 @@ def begin_missing(seen: Observation, status: Status, phase: Phase, folds: dict[s
         if target.in_force_at is not None and target.weight and not target.withdrawn:
             keys = {fold_key(target.name, criterion) for criterion in _criteria_on(phase, target.name)}
             if not keys <= folds.keys():
-                begun = _new_folds(phase, target.name, seen.now, {})
+                begun = _new_folds(status, phase, target.name, seen.now, {})
                 folds = folds | {key: fold for key, fold in begun.items() if key not in folds}
     if status.phase_started_at is not None and status.state in UNDER_WAY:
         # From the start of the phase: what is counted over the whole of it must not be forgotten with its fold.
@@ -128,12 +185,13 @@ def begin_missing(seen: Observation, status: Status, phase: Phase, folds: dict[s
 
 def advance_folds(seen: Observation, status: Status, phase: Phase, folds: dict[str, Fold]) -> dict[str, Fold]:
     """The phase's folds after the settled rows of this round."""
+    looks = looks_of(phase, status)
     for criterion, name in watched(phase, status):
         key = fold_key(name, criterion)
         fold = folds.get(key)
-        reading = reading_of(seen, name, criterion.series)
+        reading = reading_for(seen, name, criterion)
         if fold is not None and reading is not None and not reading.problem and reading.after <= fold.last:
-            folds[key] = advance(criterion, fold, reading.settled, reading.through)
+            folds[key] = advance(criterion, fold, reading.settled, reading.through, looks)
     return folds
 
 
@@ -168,10 +226,10 @@ def _share_seen(seen: Observation, target: str, share: float) -> bool:
     """Whether the requests since the intent were split as it says, within three standard errors and a tolerance."""
     intent = seen.status.intent
     assert intent is not None
-    for series in {subject.series for subject in seen.readings if subject.series.kind != "value"}:
+    for series in {subject.series for subject in seen.readings if subject.series.of_requests}:
         counts = {"canary": 0.0, "stable": 0.0}
         for subject, reading in seen.readings.items():
-            if subject.target == target and subject.series == series and not reading.problem:
+            if (subject.target, subject.series) == (target, series) and not (reading.problem or subject.past):
                 since = intent.at + series.lag + series.interval
                 counts[subject.track] += sum(row.n for row in reading.settled if row.at >= since)
         total = sum(counts.values())
@@ -219,9 +277,9 @@ def _in_force(
         # The guardrails of the new phase watch the targets that it does not name as well.
         for name in watched_targets(phase, status):
             if name not in raised and weights.get(name, 0):
-                folds = folds | _new_folds(phase, name, at, folds)
+                folds = folds | _new_folds(status, phase, name, at, folds, weights[name])
     for name in raised:
-        folds = folds | _new_folds(phase, name, at, folds)
+        folds = folds | _new_folds(status, phase, name, at, folds, weights.get(name, 0))
     targets = tuple(
         target.model_copy(update={"weight": weights[target.name], "in_force_at": at})
         if target.name in raised
@@ -271,8 +329,7 @@ def enter(status: Status, plan: Plan, phase: Phase, at: float) -> Standing:
 def void_approvals(status: Status, judged: Iterable[Judged]) -> tuple[Status, str]:
     """An approval is for the evidence as it stands: where that has turned worse, it is taken back, and a gate reopens."""
     items = [item for item in judged if item.enforce]
-    known = (Outcome.FAIL, Outcome.UNDECIDED)
-    worse = next((item for item in items if item.verdict.outcome in known), None)
+    worse = next((item for item in items if _says_no(item)), None)
     late = next((item for item in items if item.gate and not item.verdict.passes_phase), None)
     worse = worse or (late if late is not None and late.verdict.outcome is Outcome.PASS else None)
     if worse is None or status.state not in UNDER_WAY:
@@ -297,6 +354,16 @@ def void_approvals(status: Status, judged: Iterable[Judged]) -> tuple[Status, st
     return status.model_copy(update=update), f"{what} is void, the evidence turned worse: {sentence(worse.verdict)}"
 
 
+def _says_no(item: Judged) -> bool:
+    """Whether it fails or is undecided.
+
+    That a budget lasts until the end, or what the gate's own look says, is not known before: no turn for the worse.
+    """
+    verdict = item.verdict
+    own_time = verdict.criterion.budget or (verdict.looked is not None and verdict.looked.waits)
+    return verdict.outcome is Outcome.FAIL or (verdict.outcome is Outcome.UNDECIDED and not own_time)
+
+
 def _in_force_at(seen: Observation, intent: Intent) -> float:
     """Now, unless the wall clock has jumped since the intent, when it agreed with Prometheus'."""
     earliest = intent.at + seen.intent_age
@@ -317,7 +384,7 @@ def settle_drift(seen: Observation, status: Status, phase: Phase | None, folds: 
         if target.weight and not target.withdrawn and there is (target.in_force_at is None):
             moved[target.name] = seen.now if there else None
             if there:
-                folds = folds | _new_folds(phase, target.name, seen.now, folds)
+                folds = folds | _new_folds(status, phase, target.name, seen.now, folds)
     if moved:
         targets = tuple(
             target.model_copy(update={"in_force_at": moved[target.name]}) if target.name in moved else target

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from controller.core import spec as written
 from controller.core.criteria import CriterionError, resolve
 from controller.core.faults import Fault, Place, listed, path_text, shown
-from controller.core.series import RecordedForm
+from controller.core.series import HOLDS, RecordedForm
 from controller.core.spec import BUILT_IN_METRICS, PLACEHOLDER_PATTERN, PLACEHOLDERS, LaunchSpec
 from controller.core.structure import Manifest
 from controller.core.units import FULL_WEIGHT, format_instant, format_weight
@@ -29,39 +29,12 @@ class _Later(NamedTuple):
     when: Callable[[Any], bool] = _given
 
 
-def _one_of(*refused: str) -> Callable[[Any], bool]:
-    return lambda value: value in refused
-
-
-_CRITERIA = ("phases[].guardrails[]", "phases[].gate.criteria[]")
-
 NOT_YET: tuple[_Later, ...] = (
     _Later("contacts", "remove contacts, and route the alerts in Alertmanager"),
     _Later("targets[].cluster", "remove it; the controller's own cluster is meant"),
     _Later("targets[].prometheus", "remove it; the controller's own Prometheus is meant"),
-    *(
-        _Later(f"{criterion}.{field}", advice)
-        for criterion in _CRITERIA
-        for field, advice in (
-            ("atMost", "write a share instead: below: 1%"),
-            ("comparedTo", "write a fixed limit: below: 1%"),
-            ("ratioBelow", "write a fixed limit: below: 1%"),
-            ("differenceBelow", "write a fixed limit: below: 1%"),
-        )
-    ),
-    *(
-        _Later(
-            f"{criterion}.metric",
-            "write errors, latency, availability or a metric of the plan's own",
-            _one_of("uptime", "restarts"),
-        )
-        for criterion in _CRITERIA
-    ),
 )
 """What is refused for now. To support a part, delete its line."""
-
-_RUN_BESIDE = {"atMost": "incidents"}
-"""Parts of the above that are run where they stand beside this one."""
 
 
 def cross_faults(manifest: Manifest, recorded: RecordedForm) -> tuple[Fault, ...]:
@@ -86,13 +59,10 @@ def warnings(spec: LaunchSpec) -> tuple[Fault, ...]:
         used.add(criterion.metric)
         metric = kinds.get(criterion.metric or "")
         if metric is not None and metric.value is not None:
-            found.append(
-                Fault(
-                    path_text(("spec", *place)),
-                    "judges a bare value by its limit, which is weaker than counts: nothing says how sure it is; "
-                    "where two counters exist, declare the metric as a ratio",
-                )
-            )
+            if not metric.value.standard_error:
+                found.append(Fault(path_text(("spec", *place)), _BY_LIMIT_ALONE))
+            elif criterion.certainty == "threshold":
+                found.append(Fault(path_text(("spec", *place, "certainty")), _THOUGH_SURE))
         elif criterion.certainty == "threshold":
             found.append(
                 Fault(
@@ -108,6 +78,15 @@ def warnings(spec: LaunchSpec) -> tuple[Fault, ...]:
     ]
     return tuple(found)
 
+
+_BY_LIMIT_ALONE = (
+    "is judged by its limit alone, which is weaker than counts: nothing says how sure that is; give "
+    "value.standardError to have it proven at a gate, or declare the metric as a ratio where two counters exist"
+)
+_THOUGH_SURE = (
+    "threshold judges by the limit alone, though the standard error is known: nothing says how sure that is; "
+    "remove it to have it proven, at a gate"
+)
 
 _Found = tuple[Place, str]
 
@@ -135,8 +114,11 @@ def _matching(value: Any, parts: list[str], place: Place) -> Iterator[tuple[Plac
     elif parts[0] == "[]":
         for index, inner in enumerate(value if isinstance(value, list) else ()):
             yield from _matching(inner, parts[1:], (*place, index))
-    elif isinstance(value, dict) and parts[0] in value and _RUN_BESIDE.get(parts[0]) not in value:
+    elif isinstance(value, dict) and parts[0] in value:
         yield from _matching(value[parts[0]], parts[1:], (*place, parts[0]))
+
+
+_COUNTED = ("uptime", "restarts", "holds")
 
 
 class _Checks:
@@ -222,9 +204,16 @@ class _Checks:
             if name in seen:
                 yield (*place, "targets", number), f"{name} is named twice; remove one"
             seen.add(name)
-        judged = any(guardrail.enforce for guardrail in phase.guardrails)
-        # Incidents are of no target: that there were none proves no traffic good.
-        measured = phase.gate is not None and any(criterion.incidents is None for criterion in phase.gate.criteria)
+        # That nothing was counted proves no traffic good, and incidents are of no target besides.
+        # A value is proven when the plan says, which need not be while a step lasts.
+        judged = any(guardrail.enforce and guardrail.metric not in _COUNTED for guardrail in phase.guardrails)
+        measured = phase.gate is not None and any(
+            criterion.incidents is None
+            and criterion.guardrails is None
+            and criterion.metric not in _COUNTED
+            and not self._looked_at(criterion)
+            for criterion in phase.gate.criteria
+        )
         if phase.steps and not (judged or measured):
             yield (
                 place,
@@ -234,6 +223,17 @@ class _Checks:
         gate = phase.gate
         if gate is not None and gate.at is not None and gate.after is not None:
             yield (*place, "gate"), "has at and after; remove one of them"
+        reaches = any(step.weight == FULL_WEIGHT for step in phase.steps)
+        absolute = any(
+            guardrail.enforce and guardrail.compared_to is None and guardrail.metric not in _COUNTED
+            for guardrail in phase.guardrails
+        )
+        if reaches and judged and not absolute:
+            yield (
+                (*place, "guardrails"),
+                "compare with stable only, which has no traffic left at 100%; "
+                "add one with a limit of its own, for example {metric: errors, below: 1%}",
+            )
         troubled = any(self._troubled(*place, part) for part in ("steps", "gate", "end", "deliverables"))
         if not (phase.steps or gate or phase.end or phase.deliverables or troubled):
             yield place, "has nothing to do; give it steps, an end, deliverables or a gate"
@@ -271,8 +271,18 @@ class _Checks:
             if guardrail.metric is None:
                 yield (*here, "metric"), "is missing; write metric: errors, for example"
                 continue
+            if guardrail.metric == HOLDS:
+                yield (*here, "metric"), "holds are counted at a gate; write it under the gate's criteria"
+                continue
             key, found = self._criterion(here, guardrail)
             yield from found
+            yield from self._placed(here, phase, guardrail)
+            if self._looked_at(guardrail):
+                yield (
+                    here,
+                    f"is judged at every tick, and {guardrail.metric} is proven at few planned looks only; write it "
+                    "under the gate's criteria, or certainty: threshold here",
+                )
             if key in seen:
                 yield here, f"says the same as guardrails[{seen[key]}] ({key}); remove one of them"
             elif key:
@@ -280,6 +290,9 @@ class _Checks:
         seen.clear()
         for number, criterion in enumerate(phase.gate.criteria if phase.gate else ()):
             here = (*place, "gate", "criteria", number)
+            if criterion.guardrails is not None:
+                yield from _of_guardrails(here, phase, criterion)
+                continue
             if criterion.incidents is not None and criterion.metric is not None:
                 yield here, "is of a metric and of incidents; write two criteria"
                 continue
@@ -292,15 +305,29 @@ class _Checks:
                 continue
             else:
                 key, found = self._criterion(here, criterion)
+                yield from self._placed(here, phase, criterion)
             yield from found
             if key in seen:
                 yield here, f"says the same as criteria[{seen[key]}] ({key}); remove one of them"
             elif key:
                 seen[key] = number
 
+    def _looked_at(self, criterion: written.Criterion) -> bool:
+        """Whether it is of a value with a standard error, which is judged at few planned looks."""
+        metric = self.kinds.get(criterion.metric or "")
+        sure = metric is not None and metric.value is not None and bool(metric.value.standard_error)
+        return sure and criterion.certainty != "threshold"
+
+    def _placed(self, place: Place, phase: written.Phase, criterion: written.Criterion) -> Iterator[_Found]:
+        """What a criterion needs of the phase in which it stands."""
+        if criterion.metric == "uptime" and not _has_length(phase) and not self._troubled(*place[:2]):
+            yield (
+                (*place, "metric"),
+                f"uptime is a budget over the planned length of phase {phase.name}, which has none; "
+                "write after: 24h in its gate, for example, or for: 30m in its steps",
+            )
+
     def _incidents(self, place: Place, criterion: written.GateCriterion) -> tuple[str, list[_Found]]:
-        if criterion.compared_to or criterion.ratio_below is not None or criterion.difference_below is not None:
-            return "", []  # told as not supported yet
         try:
             key = resolve(criterion, self.kinds, self.recorded).key
         except CriterionError as error:
@@ -316,13 +343,11 @@ class _Checks:
             known = self.manifest.known["metrics"]
             if known is None or name in known:
                 return "", []
-            names = dict.fromkeys((*BUILT_IN_METRICS[:3], *sorted(known)[:10]))
+            usual = (each for each in BUILT_IN_METRICS if each != HOLDS or "guardrails" not in place)
+            names = dict.fromkeys((*usual, *sorted(known)[:10]))
             return "", [
                 ((*place, "metric"), f"there is no metric {name}; write {listed(names)}, or declare it under metrics")
             ]
-        later = (criterion.at_most, criterion.compared_to, criterion.ratio_below, criterion.difference_below)
-        if name in ("uptime", "restarts") or any(value is not None for value in later):
-            return "", []  # told as not supported yet
         if name in self.doubtful:
             return "", []
         try:
@@ -335,6 +360,29 @@ class _Checks:
                 if field not in unsure
             ]
         return "" if self._troubled(*place) else key, []
+
+
+def _of_guardrails(place: Place, phase: written.Phase, criterion: written.GateCriterion) -> Iterator[_Found]:
+    others = criterion.model_dump(by_alias=True, exclude_defaults=True).keys() - {"guardrails"}
+    for name in sorted(others):
+        yield (*place, name), "says nothing beside guardrails: pass; write a criterion of its own for it, and remove it"
+    if not any(guardrail.enforce for guardrail in phase.guardrails):
+        yield (
+            (*place, "guardrails"),
+            f"asks for the guardrails of phase {phase.name}, which has none that is enforced; add guardrails, for "
+            "example guardrails: [{metric: errors, below: 1%}], or remove it",
+        )
+    numbers = [number for number, each in enumerate(phase.gate.criteria) if each.guardrails] if phase.gate else []
+    if numbers and numbers[0] != place[-1]:
+        yield place, f"says the same as criteria[{numbers[0]}]; remove one of them"
+
+
+def _has_length(phase: written.Phase) -> bool:
+    """Whether the plan says how long the phase is meant to last."""
+    ends = [instant for instant in (phase.end, phase.gate.at if phase.gate else None) if instant is not None]
+    timed = phase.start is not None and bool(ends) and max(ends) > phase.start.at
+    after = phase.gate is not None and phase.gate.after is not None
+    return timed or after or any(step.for_ is not None for step in phase.steps)
 
 
 def _unique(place: Place, names: list[str], what: str) -> Iterator[_Found]:
@@ -461,8 +509,9 @@ def _metric(place: Place, metric: written.Metric) -> Iterator[_Found]:
         yield place, "has several sources; write one of ratio, latency and value"
     for kind in ("ratio", "latency", "value"):
         source = getattr(metric, kind)
-        for field in ("bad", "total", "bucket", "count", "query"):
-            text = getattr(source, field, "")
+        for attribute in ("bad", "total", "bucket", "count", "query", "standard_error"):
+            text = getattr(source, attribute, "")
+            field = "standardError" if attribute == "standard_error" else attribute
             if not re.fullmatch(PLACEHOLDER_PATTERN, text):
                 known = listed(f"{{{{{name}}}}}" for name in PLACEHOLDERS)
                 yield (*place, kind, field), f"has double braces around an unknown placeholder; write {known}"

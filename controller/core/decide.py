@@ -10,7 +10,9 @@ from controller.core.bookkeeping import (
     advance_folds,
     begin_missing,
     enter,
+    forgiven,
     fresh_folds,
+    measure_bursts,
     restand,
     retry,
     rolled_back,
@@ -19,7 +21,7 @@ from controller.core.bookkeeping import (
     void_approvals,
 )
 from controller.core.calendar import opening
-from controller.core.evidence import NOT_ASKED, Criterion, Fold, Outcome, Verdict, judge
+from controller.core.evidence import NOT_ASKED, Criterion, Fold, Outcome, Verdict, judge, judge_holds, told_apart
 from controller.core.facts import Facts, Judged, TakenCheckpoint
 from controller.core.observation import Observation
 from controller.core.override_rules import (
@@ -31,19 +33,20 @@ from controller.core.override_rules import (
     refuse_approval,
 )
 from controller.core.overrides import Heard, both, hear
-from controller.core.plan import Phase, Plan, standing
+from controller.core.plan import Consequence, Guardrail, Phase, Plan, standing
 from controller.core.questions import (
     coming_phase,
+    companion,
     fold_key,
     following_phase,
     gate_targets,
     questions,
-    reading_of,
+    reading_for,
     running_phase,
     valid_plan,
     watched_targets,
 )
-from controller.core.schedule import gate_due, gate_moved, moved, passed_late, put_off, shift_of, start_of
+from controller.core.schedule import gate_due, gate_moved, looks_of, moved, passed_late, put_off, shift_of, start_of
 from controller.core.signals import (
     Signal,
     breach_that_holds,
@@ -65,7 +68,7 @@ from controller.core.status import (
     TargetStatus,
 )
 from controller.core.transitions import Action, transition
-from controller.core.units import format_date, format_duration
+from controller.core.units import FULL_WEIGHT, format_date, format_duration
 from controller.core.words import Reason, shape
 
 LONGEST_MESSAGE = 1024
@@ -134,6 +137,7 @@ def decide(seen: Observation) -> Decision:
     status, folds, phase = restand(seen, status, plan, phase)
     if heard.retry is not None and plan is not None:
         status, folds, phase = retry(seen, status, plan)
+    status = measure_bursts(seen, status, plan, phase)
     if phase is not None:
         folds = advance_folds(seen, status, phase, folds)
     status, folds, phase = settle_intent(seen, status, plan, phase, folds)
@@ -213,7 +217,8 @@ def _checkpoint(facts: Facts) -> TakenCheckpoint | None:
     due = [checkpoint for checkpoint in phase.checkpoints if status.phase_started_at + checkpoint.at <= seen.now]
     if len(due) <= status.checkpoints_taken:
         return None
-    if facts.judged and all(item.verdict.problem == NOT_ASKED for item in facts.judged):
+    measured = [item for item in facts.judged if not item.verdict.criterion.of_record]
+    if measured and all(item.verdict.problem == NOT_ASKED for item in measured):
         return None
     outcomes = [item.verdict.outcome for item in _each_once(facts.judged)]
     passed, failed = outcomes.count(Outcome.PASS), outcomes.count(Outcome.FAIL)
@@ -238,29 +243,56 @@ def _judge(seen: Observation, status: Status, phase: Phase | None, folds: Mappin
         return ()
     judged = []
     verdicts: dict[str, Verdict] = {}
+    gate, used = phase.gate, status.gate.used if status.gate else {}
+    ends = gate_due(phase, status) if gate is not None else None
+    full = {target.name for target in status.targets if target.weight >= FULL_WEIGHT}
+    looks = looks_of(phase, status)
 
     def verdict_of(criterion: Criterion, name: str) -> Verdict | None:
         key = fold_key(name, criterion)
         if key in folds and key not in verdicts:
-            reading = reading_of(seen, name, criterion.series)
-            verdicts[key] = judge(criterion, name, folds[key], reading, seen.now)
+            reading = reading_for(seen, name, criterion)
+            verdicts[key] = judge(
+                criterion, name, folds[key], reading, seen.now, alone=name in full, ends=ends, looks=looks
+            )
         return verdicts.get(key)
 
+    def told(guardrail: Guardrail, verdict: Verdict) -> tuple[Verdict, Consequence]:
+        """What a breach leads to: where stable is as bad, giving it the traffic back would help nobody."""
+        test = companion(guardrail)
+        fold = folds.get(fold_key(verdict.target, test)) if test is not None else None
+        if verdict.outcome is not Outcome.FAIL or test is None or fold is None or verdict.target in full:
+            return verdict, guardrail.on_breach
+        verdict = told_apart(verdict, fold, reading_for(seen, verdict.target, test))
+        return verdict, "hold" if verdict.world else guardrail.on_breach
+
     names = watched_targets(phase, status)
-    gate, used = phase.gate, status.gate.used if status.gate else {}
     for name in (*names, ""):  # without a name: what is of the whole launch
         for guardrail in phase.guardrails:
             verdict = verdict_of(guardrail.criterion, name)
             if verdict is not None:
+                verdict, on_breach = told(guardrail, verdict)
                 judged.append(
-                    Judged(verdict, guardrail.on_breach, guardrail.on_no_data, guardrail.enforce, alone=guardrail.alone)
+                    Judged(verdict, on_breach, guardrail.on_no_data, guardrail.enforce, alone=guardrail.alone)
                 )
         for criterion in gate.criteria if gate else ():
-            verdict = verdict_of(criterion, name) if not name or name in gate_targets(phase, names) else None
+            if criterion.of_record:
+                verdict = _holds(criterion, status, seen.now) if not name else None
+            else:
+                verdict = verdict_of(criterion, name) if not name or name in gate_targets(phase, names) else None
             if verdict is not None and gate is not None:
                 fail = gate.on_fail.after(used.get("fail", 0))
                 judged.append(Judged(verdict, fail, gate.on_no_data.after(used.get("noData", 0)), gate=True))
     return tuple(judged)
+
+
+def _holds(criterion: Criterion, status: Status, now: float) -> Verdict | None:
+    """How often the running phase was held since its evidence began; None: it has not begun."""
+    began = status.phase_started_at
+    summary = next((each for each in status.phases if each.name == status.phase), None)
+    if began is None or summary is None:
+        return None
+    return judge_holds(criterion, summary.holds - summary.forgiven, began, now)
 
 
 def _dwelt(seen: Observation, status: Status, phase: Phase | None, judged: Iterable[Judged]) -> float | None:
@@ -277,7 +309,8 @@ def _dwelt(seen: Observation, status: Status, phase: Phase | None, judged: Itera
             if target.in_force_at is None:
                 return None
             since.append(target.in_force_at)
-    newest = [item.verdict.as_of for item in judged if item.enforce and not item.verdict.criterion.launch_wide]
+    verdicts = (item.verdict for item in judged if item.enforce)
+    newest = [verdict.as_of for verdict in verdicts if not verdict.criterion.launch_wide and not verdict.alone]
     if not since or not newest:
         return None
     dwelt = max(0.0, min(newest) - max(since))
@@ -332,6 +365,7 @@ def _carry_out(
             status = _hold(status, Signal.HELD_BREACH, breach, seen.now)
         elif failed := checkpoint_that_holds(facts):
             status = _hold(status, Signal.CHECKPOINT_FAILED, failed, seen.now)
+    status = _counting_holds(before, status, signal, state)
     if facts.checkpoint is not None and action is not Action.START:
         status = _with_checkpoint(status, facts)
     if facts.voided:
@@ -356,6 +390,7 @@ def _carry_out(
         changed=before.reason != status.reason
         or before.window != status.window
         or before.observed_generation != status.observed_generation
+        or before.bursts != status.bursts
         or _data_came_or_went(before, judged),
         weights={name: weight for name, weight in weights.items() if name not in withheld},
         withheld=withheld,
@@ -363,7 +398,7 @@ def _carry_out(
         verdicts=judged,
         news=facts.heard.news,
         checkpoint=facts.checkpoint,
-        gate_judged_at=seen.now if facts.gate_judged else seen.gate_judged_at,
+        gate_judged_at=seen.now if facts.gate_judged and not facts.gate_waits else seen.gate_judged_at,
     )
 
 
@@ -404,6 +439,7 @@ def _put_off(facts: Facts, folds: dict[str, Fold]) -> tuple[Status, dict[str, Fo
     measured = any(item.gate and item.verdict.outcome is Outcome.FAIL for item in facts.judged)
     if move.which == "fail" and measured:
         folds = fresh_folds(status, phase, now)
+        status = forgiven(status)
     elif move.which == "noData":
         # Where what is missing cannot come any more, waiting for it is no chance.
         lost = {fold_key(item.verdict.target, item.verdict.criterion) for item in facts.judged if item.verdict.lost}
@@ -442,7 +478,7 @@ def _adopt(facts: Facts, number: int) -> tuple[Status, dict[str, Fold]]:
             "stands_on": {**status.run.stands_on, "revision": plan.revision},
         }
     )
-    status = status.model_copy(update={"run": run, "approvals": (), "hold": None})
+    status = forgiven(status.model_copy(update={"run": run, "approvals": (), "hold": None}))
     return status, fresh_folds(status, phase, facts.seen.now)
 
 
@@ -468,12 +504,32 @@ def _with_checkpoint(status: Status, facts: Facts) -> Status:
 
 def _hold(status: Status, signal: Signal, reason: Reason, now: float) -> Status:
     """A hold that lasts until somebody says otherwise."""
+    return status.model_copy(
+        update={"hold": Hold(reason=signal.value, message=str(reason)[:LONGEST_MESSAGE], since=now)}
+    )
+
+
+_NO_HOLD_OF_THE_SERVICE = frozenset(
+    {
+        Signal.DELIVERABLES_MISSING,
+        Signal.PREFLIGHT_LATE,
+        Signal.GATE_FAILED,
+        Signal.GATE_UNDECIDED,
+        Signal.ESCALATED,
+    }
+)
+"""What waits for people alone, and what the gate itself says of the phase."""
+
+
+def _counting_holds(before: Status, status: Status, signal: Signal, state: State) -> Status:
+    """The status with one more hold of the running phase, where it is held from now on."""
+    if state is not State.HELD or before.state is State.HELD or signal in _NO_HOLD_OF_THE_SERVICE:
+        return status
     phases = tuple(
         each.model_copy(update={"holds": each.holds + 1}) if each.name == status.phase else each
         for each in status.phases
     )
-    hold = Hold(reason=signal.value, message=str(reason)[:LONGEST_MESSAGE], since=now)
-    return status.model_copy(update={"hold": hold, "phases": phases})
+    return status.model_copy(update={"phases": phases})
 
 
 def _data_came_or_went(before: Status, judged: Iterable[Judged]) -> bool:

@@ -430,7 +430,7 @@ def _of_window(here: _Here) -> Iterator[Wait]:
 def _of_evidence(here: _Here) -> Iterator[Wait]:
     for item in here.status.criteria:
         if item.verdict != Verdict.PASS.value:
-            yield Wait("evidence", f"{item.criterion} in {item.target} passes; it is {item.verdict} now")
+            yield Wait("evidence", f"{_place_of(item)} passes; it {_STANDS.get(item.verdict, item.verdict)} now")
     if here.status.reason in (Signal.ROUTE_UNUSABLE.value, Signal.NOT_READY.value, Signal.DRIFT.value):
         yield Wait("cluster", here.status.message)
 
@@ -883,7 +883,18 @@ def _gate_as_it_stands(
 
 
 def _short(item: CriterionStatus) -> str:
-    return f"{item.criterion} in {item.target}: {item.verdict}"
+    return f"{_place_of(item)}: {item.verdict}"
+
+
+_STANDS = {
+    Verdict.FAIL.value: "fails",
+    Verdict.NO_DATA.value: "has no data",
+    Verdict.UNDECIDED.value: "is undecided",
+}
+
+
+def _place_of(item: CriterionStatus) -> str:
+    return f"{item.criterion} in {item.target}" if item.target else item.criterion
 
 
 def outcome_words(outcome: Outcome, used: int) -> str:

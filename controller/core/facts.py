@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from controller.core.calendar import Opening
-from controller.core.evidence import NO_DATA_INTERVALS, NO_DATA_SECONDS, Outcome, Verdict
+from controller.core.evidence import NO_DATA_INTERVALS, NO_DATA_SECONDS, Criterion, Outcome, Verdict
 from controller.core.observation import Observation, TargetView
 from controller.core.overrides import Heard
 from controller.core.plan import Ending, Phase, Plan
@@ -120,6 +120,16 @@ class Facts:
         last = self.seen.gate_judged_at
         return self.gate_due and (last is None or not 0 <= self.seen.now - last < self.cadence)
 
+    @property
+    def gate_waits(self) -> bool:
+        """Whether a row that is still to settle says more at the gate: then it was not judged yet, however seldom it is."""
+        said = (judged.verdict for judged in self.judged if judged.gate)
+        return any(
+            verdict.outcome is Outcome.UNDECIDED
+            and (verdict.criterion.budget or (verdict.looked is not None and verdict.looked.waits))
+            for verdict in said
+        )
+
     def granted(self, place: str) -> Grant | None:
         """What somebody let pass by hand at this place, if it is here."""
         grant = self.status.grant
@@ -174,17 +184,26 @@ def consequence(facts: Facts, judged: Judged) -> Ending | None:
         return None
     if judged.verdict.outcome is Outcome.FAIL:
         return judged.on_fail if facts.gate_judged or not judged.gate else None
-    if too_long_without_data(judged.verdict, facts.seen.watched):
+    # Unknown time is unspent for a guardrail, however much it is; a gate cannot pass with it any more.
+    lost = judged.gate and judged.verdict.lost and judged.verdict.criterion.budget
+    if lost or too_long_without_data(judged.verdict, facts.seen.watched):
         # A pause is no judgement: it is there until there are data, also between two judgements of the gate.
         pauses = judged.on_no_data == "hold"
         return judged.on_no_data if facts.gate_judged or pauses or not judged.gate else None
     return None
 
 
+def _at_its_own_time(criterion: Criterion) -> bool:
+    return criterion.budget or criterion.looks > 0
+
+
 def proof(facts: Facts) -> tuple[Judged, ...]:
-    """The verdicts that must pass before a step is left: the enforced guardrails, else the gate's criteria."""
-    guardrails = tuple(judged for judged in facts.judged if judged.enforce and not judged.gate)
-    return guardrails or tuple(judged for judged in facts.judged if judged.gate)
+    """The verdicts that must pass before a step is left: the enforced guardrails, else the gate's criteria.
+
+    Not a budget of time, which passes at the end of its phase alone, nor a value that is looked at when the plan says.
+    """
+    said = tuple(judged for judged in facts.judged if judged.enforce and not _at_its_own_time(judged.verdict.criterion))
+    return tuple(judged for judged in said if not judged.gate) or tuple(judged for judged in said if judged.gate)
 
 
 def gate_unproven(facts: Facts) -> Judged | None:
@@ -206,8 +225,13 @@ def gate_unjudged(facts: Facts) -> bool:
 
 
 def undecided_by(verdict: Verdict) -> bool:
-    """Whether a gate is open because of it. That incidents were not counted yet ends by itself within a minute or two."""
-    undecided = verdict.outcome is Outcome.UNDECIDED and not verdict.criterion.launch_wide
+    """Whether a gate is open because of it. That incidents or uptime were not counted yet ends by itself in a minute.
+
+    So does the wait for the gate's own look.
+    """
+    counted = verdict.criterion.launch_wide or verdict.criterion.budget
+    waits = verdict.looked is not None and verdict.looked.waits
+    undecided = verdict.outcome is Outcome.UNDECIDED and not counted and not waits
     return undecided or (verdict.outcome is Outcome.PASS and not verdict.passes_phase)
 
 
@@ -236,6 +260,8 @@ def waited_too_long(facts: Facts, undecided: Iterable[Judged]) -> Judged | None:
 
 def had_time(facts: Facts, verdict: Verdict) -> bool:
     """Whether the gate's evidence was there when its time came, or has had its patience: after a retry it begins anew."""
+    if verdict.criterion.looks:
+        return True
     phase, series = facts.phase, verdict.criterion.series
     lasts = 0.0
     if phase is not None and 0 < facts.status.step <= len(phase.steps):

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from controller.core import spec as spec_forms
@@ -129,12 +129,14 @@ class Period:
 @dataclass(frozen=True, slots=True)
 class Gate:
     """The end of a phase. It is judged ``at`` an instant (epoch seconds), or ``after`` seconds from the phase's start,
-    or (both None) when the last step's time is over. ``approval`` is a role, or empty.
+    or (both None) when the last step's time is over. ``approval`` is a role, or empty. ``written`` is the place of each
+    criterion in the plan's list: `guardrails: pass` stands for several.
     """
 
     at: float | None
     after: float | None
     criteria: tuple[Criterion, ...]
+    written: tuple[int, ...]
     approval: str
     on_fail: Outcome
     on_undecided: Outcome
@@ -147,6 +149,8 @@ class Phase:
 
     ``start`` and ``end`` are epoch seconds. ``gate`` is there when anything is wanted at the end, deliverables
     included. ``digest`` changes with every edit of the phase's text, of the targets or of a metric that it uses.
+    ``looks`` are the checkpoints before the gate, in seconds from the start, at which values with a standard error are
+    judged; they are so once more at the gate.
     """
 
     name: str
@@ -163,6 +167,12 @@ class Phase:
     horizon: float | None
     restarts: bool
     digest: str
+    looks: tuple[float, ...] = ()
+
+    @property
+    def gate_after(self) -> float | None:
+        """Seconds from the start of the phase to its gate's instant, as planned; None: the plan does not say."""
+        return None if self.gate is None else _gate_after(self.gate, self.start)
 
     def cadence(self, began: float, now: float, moved: float = 0.0) -> float:
         """Seconds between two judgements of the gate at ``now``; ``moved`` seconds are added to each ``until``."""
@@ -272,7 +282,12 @@ def _phase(written: spec_forms.Phase, spec: LaunchSpec, recorded: RecordedForm) 
         )
         for guardrail in written.guardrails
     )
-    gate = _gate(written, metrics, recorded)
+    gate = _gate(written, guardrails, metrics, recorded)
+    guardrails, gate = _sharing(guardrails, gate, len(spec.targets), len(written.targets or spec.targets))
+    checkpoints = tuple(
+        sorted((_checkpoint(checkpoint) for checkpoint in written.checkpoints), key=lambda each: each.at)
+    )
+    looks = _looks(written, gate, checkpoints)
     basis = json.dumps(_basis(written, spec), sort_keys=True, separators=(",", ":"))
     return Phase(
         name=written.name,
@@ -282,16 +297,61 @@ def _phase(written: spec_forms.Phase, spec: LaunchSpec, recorded: RecordedForm) 
         preflight=_preflight(written.preflight) if written.preflight else None,
         steps=tuple(Step(step.weight, step.for_ or 0.0, _role(step.approval)) for step in written.steps),
         deliverables=written.deliverables,
-        checkpoints=tuple(
-            sorted((_checkpoint(checkpoint) for checkpoint in written.checkpoints), key=lambda each: each.at)
-        ),
+        checkpoints=checkpoints,
         monitoring=_monitoring(written.monitoring),
         guardrails=guardrails,
-        gate=gate,
+        gate=_looking(gate, len(looks)),
         horizon=_horizon(written, guardrails, gate, recorded),
         restarts=written.on_revision == "restart" if written.on_revision else bool(written.steps),
         digest=hashlib.sha256(basis.encode()).hexdigest()[:16],
+        looks=looks,
     )
+
+
+def _looks(written: spec_forms.Phase, gate: Gate | None, checkpoints: Iterable[Checkpoint]) -> tuple[float, ...]:
+    """The checkpoints before the gate; all of them where nobody knows when that is."""
+    offset = None if gate is None else _gate_after(gate, written.start.at if written.start else None)
+    return tuple(each.at for each in checkpoints if offset is None or each.at < offset)
+
+
+def _gate_after(gate: Gate, start: float | None) -> float | None:
+    return gate.after if gate.at is None or start is None else gate.at - start
+
+
+def _looking(gate: Gate | None, checkpoints: int) -> Gate | None:
+    """The same, with the number of looks over which values with a standard error split their error.
+
+    It is known before the phase begins: the checkpoints, the gate, and the gate again each time that it may be put off.
+    """
+    if gate is None:
+        return None
+    again = sum(
+        outcome.times
+        for outcome in (gate.on_fail, gate.on_undecided, gate.on_no_data)
+        if outcome.kind in ("extend", "reschedule")
+    )
+    looks = checkpoints + 1 + again
+    criteria = (replace(each, looks=looks) if each.looks else each for each in gate.criteria)
+    return replace(gate, criteria=tuple(criteria))
+
+
+def _sharing(
+    guardrails: tuple[Guardrail, ...], gate: Gate | None, all_targets: int, its_targets: int
+) -> tuple[tuple[Guardrail, ...], Gate | None]:
+    """The same with the number of tests that share the error of a false alarm: any of them may end the phase.
+
+    Guardrails watch every target that has traffic, a gate those of its phase. What is counted, judged by a plain rule
+    or without consequence takes no part.
+    """
+    watched = {each.criterion.key for each in guardrails if each.enforce and not each.criterion.plain}
+    gated = {each.key for each in gate.criteria if each.looks or not each.plain} - watched if gate else set()
+    tests = max(1, len(watched) * all_targets + len(gated) * its_targets)
+
+    def sharing(criterion: Criterion) -> Criterion:
+        return criterion if criterion.plain and not criterion.looks else replace(criterion, tests=tests)
+
+    shared = tuple(replace(each, criterion=sharing(each.criterion)) for each in guardrails)
+    return shared, None if gate is None else replace(gate, criteria=tuple(map(sharing, gate.criteria)))
 
 
 def _horizon(
@@ -326,19 +386,35 @@ def _as_written(model: spec_forms.Model) -> dict[str, Any]:
     return model.model_dump(mode="json", by_alias=True, exclude_defaults=True)
 
 
-def _gate(written: spec_forms.Phase, metrics: Mapping[str, spec_forms.Metric], recorded: RecordedForm) -> Gate | None:
+def _gate(
+    written: spec_forms.Phase,
+    guardrails: tuple[Guardrail, ...],
+    metrics: Mapping[str, spec_forms.Metric],
+    recorded: RecordedForm,
+) -> Gate | None:
     if written.gate is None and written.end is None and not written.deliverables:
         return None
     gate = written.gate or spec_forms.Gate()
+    unique: dict[str, tuple[Criterion, int]] = {}
+    for number, criterion in enumerate(gate.criteria):
+        meant = [resolve(criterion, metrics, recorded)] if criterion.guardrails is None else _enforced(guardrails)
+        for each in meant:
+            unique.setdefault(each.key, (each, number))
     return Gate(
         at=gate.at if gate.at is not None or gate.after is not None else written.end,
         after=gate.after,
-        criteria=tuple(resolve(criterion, metrics, recorded) for criterion in gate.criteria),
+        criteria=tuple(criterion for criterion, _ in unique.values()),
+        written=tuple(number for _, number in unique.values()),
         approval=_role(gate.approval),
         on_fail=_outcome(gate.on_fail),
         on_undecided=_outcome(gate.on_undecided),
         on_no_data=_outcome(gate.on_no_data),
     )
+
+
+def _enforced(guardrails: Iterable[Guardrail]) -> list[Criterion]:
+    """What `guardrails: pass` asks of a gate."""
+    return [guardrail.criterion for guardrail in guardrails if guardrail.enforce]
 
 
 def _preflight(written: spec_forms.Preflight) -> Preflight:

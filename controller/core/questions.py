@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from controller.core.evidence import Criterion, grid
+from controller.core.evidence import Criterion, grid, us_or_world
 from controller.core.observation import Observation
-from controller.core.plan import InvalidPlanError, Phase, Plan
+from controller.core.plan import Guardrail, InvalidPlanError, Phase, Plan
 from controller.core.schedule import coming_since, preflight_opens, start_of
-from controller.core.series import Reading, Series, Subject, launch_wide
+from controller.core.series import Reading, Series, Subject, Track, beside, launch_wide
 from controller.core.status import UNDER_WAY, State, Status
 
 SOON = 300.0
 """Seconds before a phase begins from which on its targets are looked at, where it has no preflight."""
+BURSTS_OVER = 86_400.0
+"""Seconds of the stable track's past that say how its bad events vary; what was measured holds as long again."""
 
 
 def fold_key(target: str, criterion: Criterion) -> str:
@@ -33,7 +35,9 @@ def questions(seen: Observation) -> dict[Subject, int]:
             return asked
     weights = {target.name: target.weight for target in status.targets}
 
-    def ask(criterion: Criterion, name: str, after: int, known: Plan, *, stable: bool = False) -> None:
+    def ask(
+        criterion: Criterion, name: str, after: int, known: Plan, *, stable: bool = False, past: bool = False
+    ) -> None:
         if criterion.launch_wide:
             subject = launch_wide(criterion.series, seen.namespace)
         else:
@@ -44,6 +48,7 @@ def questions(seen: Observation) -> dict[Subject, int]:
                 service=known.target(name).service,
                 revision=status.run.revision if status.run else known.revision,
                 track="stable" if stable else "canary",
+                past=past,
             )
         asked[subject] = min(after, asked.get(subject, after))
 
@@ -55,31 +60,48 @@ def questions(seen: Observation) -> dict[Subject, int]:
         fold = seen.folds.get(fold_key(name, criterion))
         if fold is not None:
             ask(criterion, name, fold.last, source)
+            if criterion.versus:
+                ask(criterion, name, fold.last, source, stable=True)
+        if criterion.versus == "stable" or (criterion.exact and not criterion.launch_wide):
+            continue
         if name in phase.targets and status.phase_started_at is not None:
             raising = intent is not None and name in intent.weights
             if raising or (weights.get(name, 0) == 0 and phase.steps):
                 after = recent(criterion)
                 if intent is not None and name in intent.weights:
                     after = min(after, grid(intent.at, criterion.series.interval))
-                    if criterion.series.kind != "value":
+                    if criterion.series.of_requests:
                         ask(criterion, name, after, source)
-                ask(criterion, name, after, source, stable=criterion.series.kind != "value")
+                ask(criterion, name, after, source, stable=criterion.series.of_requests)
     coming = coming_phase(plan, status, phase)
     if coming is not None and plan is not None and _soon(coming, status, seen.now):
         known = {target.name for target in plan.targets}
         for criterion in criteria_of(coming):
             if criterion.launch_wide:
                 ask(criterion, "", recent(criterion), plan)
+            if criterion.exact:
                 continue
             for name in coming.targets if coming.steps else ():
                 if name in known and weights.get(name, 0) == 0:
                     after = recent(criterion)
                     if intent is not None and name in intent.weights:
                         after = min(after, grid(intent.at, criterion.series.interval))
-                        if criterion.series.kind != "value":
+                        if criterion.series.of_requests:
                             ask(criterion, name, after, plan)
-                    ask(criterion, name, after, plan, stable=criterion.series.kind != "value")
+                    ask(criterion, name, after, plan, stable=criterion.series.of_requests)
+        for criterion, name in bursts_wanted(plan, coming, status, seen.now):
+            since = grid(seen.now - BURSTS_OVER, criterion.series.interval)
+            ask(criterion, name, since, plan, stable=True, past=True)
     return asked
+
+
+def bursts_wanted(plan: Plan, coming: Phase, status: Status, now: float) -> tuple[tuple[Criterion, str], ...]:
+    """Each criterion of counts and target whose burstiness is measured before that phase; nothing while it is known."""
+    if status.bursts is not None and 0 <= now - status.bursts.at < BURSTS_OVER:
+        return ()
+    known = [target.name for target in plan.targets]
+    weighed = [criterion for criterion in criteria_of(coming) if not criterion.plain]
+    return tuple((criterion, name) for criterion in weighed for name in known)
 
 
 def _soon(coming: Phase, status: Status, now: float) -> bool:
@@ -152,16 +174,29 @@ def watched_targets(phase: Phase, status: Status) -> tuple[str, ...]:
 
 
 def watched(phase: Phase, status: Status) -> Iterator[tuple[Criterion, str]]:
-    """Every criterion of the phase with each target on which it is judged, once."""
+    """Every criterion of the phase with each target on which it is judged, once, and what is folded beside it."""
     guardrails = {guardrail.criterion.key: guardrail.criterion for guardrail in phase.guardrails}
     targets = watched_targets(phase, status)
-    for criterion in guardrails.values():
+    for criterion in (*guardrails.values(), *companions(phase)):
         for name in judged_on(criterion, targets):
             yield criterion, name
     for criterion in phase.gate.criteria if phase.gate else ():
         for name in judged_on(criterion, gate_targets(phase, targets)):
-            if criterion.key not in guardrails:
+            if criterion.key not in guardrails and not criterion.of_record:
                 yield criterion, name
+
+
+def companions(phase: Phase) -> tuple[Criterion, ...]:
+    """What is folded beside the guardrails that roll back, to tell us from the world."""
+    return tuple({one.key: one for each in phase.guardrails if (one := companion(each)) is not None}.values())
+
+
+def companion(guardrail: Guardrail) -> Criterion | None:
+    """What is folded beside this guardrail; None where a fail needs no second look, or can have none."""
+    criterion = guardrail.criterion
+    if not guardrail.enforce or guardrail.on_breach != "rollback" or criterion.plain or criterion.versus:
+        return None
+    return us_or_world(criterion)
 
 
 def judged_on(criterion: Criterion, targets: Iterable[str]) -> tuple[str, ...]:
@@ -175,17 +210,28 @@ def gate_targets(phase: Phase, targets: Iterable[str]) -> tuple[str, ...]:
 
 
 def criteria_of(phase: Phase) -> tuple[Criterion, ...]:
-    """Every criterion of the phase once: a gate's that is also a guardrail shares its fold."""
+    """Every criterion of the phase that is asked for, once: a gate's that is also a guardrail shares its fold."""
     unique = {guardrail.criterion.key: guardrail.criterion for guardrail in phase.guardrails}
     if phase.gate:
-        unique.update({criterion.key: criterion for criterion in phase.gate.criteria})
+        unique.update({criterion.key: criterion for criterion in phase.gate.criteria if not criterion.of_record})
     return tuple(unique.values())
 
 
-def reading_of(seen: Observation, target: str, series: Series) -> Reading | None:
-    """What was answered of the canary of this target, or (empty) of the whole launch; None where it was not asked."""
-    track = "canary" if target else ""
+def reading_for(seen: Observation, target: str, criterion: Criterion) -> Reading | None:
+    """What was answered for a criterion's fold: of the canary, or of both tracks where it compares them."""
+    canary = reading_of(seen, target, criterion.series)
+    if not criterion.versus:
+        return canary
+    return beside(canary, reading_of(seen, target, criterion.series, "stable"))
+
+
+def reading_of(
+    seen: Observation, target: str, series: Series, track: Track = "canary", *, past: bool = False
+) -> Reading | None:
+    """What was answered of one track of this target, or (empty) of the whole launch; None where it was not asked."""
+    if not target:
+        track = ""
     for subject, reading in seen.readings.items():
-        if subject.target == target and subject.track == track and subject.series == series:
+        if subject.target == target and subject.track == track and subject.past is past and subject.series == series:
             return reading
     return None

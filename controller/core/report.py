@@ -80,8 +80,9 @@ def _bounded(status: Status) -> Status:
                 item if item in failing else item.model_copy(update={"sentence": ""}) for item in status.criteria
             )
         },
-        {"decisions": status.decisions[-3:]},
+        {"decisions": status.decisions[-3:], "checkpoints": status.checkpoints[-FEW_TARGETS:]},
         {"criteria": tuple(item if item in failing else _bare(item) for item in status.criteria)},
+        {"decisions": status.decisions[-1:], "checkpoints": status.checkpoints[-1:]},
         {"criteria": failing[:FEW_TARGETS]},
         {"criteria": failing[:1]},
     )
@@ -174,7 +175,8 @@ def _conditions(status: Status, now: float, generation: int) -> tuple[Condition,
                     "type": kind,
                     "status": value,
                     "reason": status.reason or "Pending",
-                    "message": status.message[:LONGEST_MESSAGE],
+                    # What is asked for is Ready's; the others say the same, and status has a bound.
+                    "message": status.message[: LONGEST_MESSAGE if kind == "Ready" else LONGEST_RECORD],
                     "last_transition_time": since,
                     "observed_generation": generation,
                 }

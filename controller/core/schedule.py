@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from controller.core.looks import Looks
 from controller.core.plan import Phase, Plan
 from controller.core.status import GateStatus, Move, Status
 from controller.core.units import format_date, format_duration
@@ -43,6 +44,28 @@ def gate_due(phase: Phase, status: Status) -> float | None:
     if gate.after is not None:
         return None if status.phase_started_at is None else status.phase_started_at + gate.after
     return None if gate.at is None else gate.at + shift_of(status, phase.name)
+
+
+def looks_of(phase: Phase, status: Status) -> Looks:
+    """When the values of the running phase are looked at, as things stand."""
+    began = status.phase_started_at
+    if began is None or phase.name != status.phase:
+        return Looks()
+    return Looks(tuple(began + offset for offset in phase.looks), _gate_looks_at(phase, status, began))
+
+
+def _gate_looks_at(phase: Phase, status: Status, began: float) -> float | None:
+    """When the gate's time has come and its last step is in force, whichever is later; None: not known yet."""
+    if phase.gate is None:
+        return None
+    due = gate_due(phase, status)
+    if not phase.steps:
+        return began if due is None else due
+    theirs = [target.in_force_at for target in status.targets if target.name in phase.targets and not target.withdrawn]
+    since = [at for at in theirs if at is not None]
+    if status.step < len(phase.steps) or status.intent is not None or not since or len(since) < len(theirs):
+        return None
+    return max(since) + phase.steps[-1].lasts if due is None else max(due, *since)
 
 
 def planned_end(phase: Phase) -> float | None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+RESTARTS = "restarts"
+"""The recorded metric that counts no requests."""
+HOLDS: Literal["holds"] = "holds"
+"""How often the launch was held: the metric that its own record answers."""
 Track = Literal["canary", "stable", ""]
 """Empty: of no track, but of the launch as a whole."""
 
@@ -13,17 +18,19 @@ Track = Literal["canary", "stable", ""]
 class Series:
     """One metric's counts, or its bare value, before it is tied to a target.
 
-    ``recorded``: read from the normal form that ``rules/`` writes (``metric`` is ``errors`` or ``latency``).
+    ``recorded``: read from the normal form that ``rules/`` writes (``metric`` is ``errors``, ``latency`` or ``restarts``).
+    ``uptime``: the same requests and errors, and whether anything answers at all.
     ``ratio``: ``bad`` and ``total`` are selectors of counters.
     ``latency``: ``bad`` is the bucket selector and ``total`` the count selector; bad = count - bucket at ``edge``.
-    ``value``: ``total`` is a PromQL expression.
+    ``value``: ``total`` is a PromQL expression, and ``bad`` that of its standard error (empty: it has none).
     ``incidents``: ``total`` selects the alerts that count, and ``bad`` is what people call them ("critical incidents").
+    ``holds``: how often the launch was held, which its own record knows; nobody is asked.
 
     ``edge`` is the bucket's upper edge in seconds; ``interval``, ``settle`` and ``lag`` are seconds. ``lag`` is how far
     behind its own instant the newest event of a row lies (the recording rule's offset).
     """
 
-    kind: Literal["recorded", "ratio", "latency", "value", "incidents"]
+    kind: Literal["recorded", "ratio", "latency", "value", "incidents", "uptime", "holds"]
     metric: str
     bad: str = ""
     total: str = ""
@@ -31,6 +38,16 @@ class Series:
     interval: int = 10
     settle: float = 10.0
     lag: float = 0.0
+
+    @property
+    def with_error(self) -> bool:
+        """Whether it is a value that comes with its standard error."""
+        return self.kind == "value" and bool(self.bad)
+
+    @property
+    def of_requests(self) -> bool:
+        """Whether its rows count requests and the bad ones among them, which every track has that has traffic."""
+        return self.kind in ("ratio", "latency") or (self.kind == "recorded" and self.metric != RESTARTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +65,10 @@ class RecordedForm:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A series of one target's track: what one question to Prometheus is about."""
+    """A series of one target's track: what one question to Prometheus is about.
+
+    ``past``: how it went before, summed up by the hour, and no row of it.
+    """
 
     series: Series
     namespace: str
@@ -56,6 +76,7 @@ class Subject:
     service: str
     revision: str
     track: Track = "canary"
+    past: bool = False
 
 
 def launch_wide(series: Series, namespace: str) -> Subject:
@@ -67,7 +88,8 @@ def launch_wide(series: Series, namespace: str) -> Subject:
 class Row:
     """What happened in one interval: ``n`` events, ``x`` of them bad, up to ``at`` (epoch seconds).
 
-    Of a bare value, ``n`` is 1 and ``x`` the value. Of incidents, ``x`` is how many alerts began to fire in the interval
+    Of a value, ``n`` is its standard error (1: it has none) and ``x`` the value. Of restarts both are their number. Of uptime, 1 and 1 say that nothing
+    answered. Of incidents, ``x`` is how many alerts began to fire in the interval
     and ``n`` how many fire at its end, those that began in it included; there is no row where nothing proves that
     Prometheus was at work.
     """
@@ -78,13 +100,69 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Pair(Row):
+    """The same with what happened on the stable track in the very same interval."""
+
+    stable_n: float = 0.0
+    stable_x: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Hour:
+    """The rows of one hour that have events, summed up: their number, and the sums of n, x, n*n, n*x and x*x.
+
+    ``seconds`` is how long each of the rows is.
+    """
+
+    seconds: int
+    rows: int
+    n: float
+    x: float
+    nn: float
+    nx: float
+    xx: float
+
+
+def hours_of(rows: Iterable[Row], interval: int) -> tuple[Hour, ...]:
+    """The rows of a grid of ``interval`` seconds by the hour, as they are and summed up by the minute."""
+    rows = tuple(rows)
+    minutes: dict[int, Row] = {}
+    for row in rows:
+        minute = int(row.at - interval) // 60
+        known = minutes.get(minute)
+        minutes[minute] = row if known is None else Row(row.at, known.n + row.n, known.x + row.x)
+    coarser = _by_hour(minutes.values(), 60) if interval < 60 else ()
+    return (*_by_hour(rows, interval), *coarser)
+
+
+def _by_hour(rows: Iterable[Row], seconds: int) -> tuple[Hour, ...]:
+    hours: dict[int, list[Row]] = {}
+    for row in rows:
+        if row.n > 0:
+            hours.setdefault(int(row.at - 1) // 3600, []).append(row)
+    return tuple(
+        Hour(
+            seconds,
+            len(hour),
+            sum(row.n for row in hour),
+            sum(row.x for row in hour),
+            sum(row.n * row.n for row in hour),
+            sum(row.n * row.x for row in hour),
+            sum(row.x * row.x for row in hour),
+        )
+        for hour in hours.values()
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """What Prometheus answered about one subject in one tick.
 
     ``settled`` are the rows on the grid after ``after`` and up to ``through``, the newest settled instant (both epoch
     seconds, multiples of the series' interval); an instant without a row had no data. ``tail`` are the rows after
     ``through``, aligned at the tick's own time, which may still change. ``problem`` says why the answer must not be
-    used ("Prometheus did not answer within 5s"); then there are no rows.
+    used ("Prometheus did not answer within 5s"); then there are no rows. ``hours`` are there instead of rows where the
+    past was asked for.
     """
 
     after: int
@@ -92,3 +170,24 @@ class Reading:
     settled: tuple[Row, ...] = ()
     tail: tuple[Row, ...] = ()
     problem: str = ""
+    hours: tuple[Hour, ...] = ()
+
+
+def beside(canary: Reading | None, stable: Reading | None) -> Reading | None:
+    """The two as one: pairs of the instants that both have, as far as both reach; None where one was not asked."""
+    if canary is None or stable is None:
+        return None
+    after = max(canary.after, stable.after)
+    problem = canary.problem or (f"stable track: {stable.problem}" if stable.problem else "")
+    if problem:
+        return Reading(after, after, problem=problem)
+    through = max(after, min(canary.through, stable.through))
+    settled = (row for row in _paired(canary.settled, stable.settled) if after < row.at <= through)
+    return Reading(after, through, tuple(settled), tuple(_paired(canary.tail, stable.tail)))
+
+
+def _paired(canary: Iterable[Row], stable: Iterable[Row]) -> Iterable[Pair]:
+    others = {row.at: row for row in stable}
+    for row in canary:
+        if (other := others.get(row.at)) is not None:
+            yield Pair(row.at, row.n, row.x, other.n, other.x)

@@ -572,7 +572,9 @@ def _first_raise_not_ready(facts: Facts, view: TargetView, *, data: bool = True)
     subjects = {
         subject: reading
         for subject, reading in facts.seen.readings.items()
-        if subject.target == view.name and (subject.track == "stable" or subject.series.kind == "value")
+        if subject.target == view.name
+        and not subject.past
+        and (subject.track == "stable" or subject.series.kind == "value")
     }
     if not subjects:
         return f"target {view.name}: Prometheus is asked for the stable track with the next tick"

@@ -39,7 +39,7 @@ VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 KIND = "Launch"
 PLURAL = "launches"
-BUILT_IN_METRICS = ("errors", "latency", "availability", "uptime", "restarts")
+BUILT_IN_METRICS = ("errors", "latency", "availability", "uptime", "restarts", "holds")
 PLACEHOLDERS = ("namespace", "target", "service", "track", "revision")
 """What a selector or query may name in double braces."""
 
@@ -401,10 +401,12 @@ class LatencyMetric(Model):
 
 
 class ValueMetric(Model):
-    """A bare value, judged by its limit for a time: weaker than counts, which know how sure they are."""
+    """A value. With its standard error a gate proves it at few planned looks; without, its limit is all that is judged."""
 
     query: Annotated[str, Field(min_length=1, max_length=4096)]
     """A PromQL expression whose answer is one number."""
+    standard_error: Annotated[str, Field(min_length=1, max_length=4096)] = ""
+    """A PromQL expression whose answer is the standard error of that number, in the same unit and above 0."""
     unit: Literal["number", "percent", "seconds"] = "number"
     """Of the answer and so of the limits: `percent` answers 5.8 for 5.8%. `number` by default."""
 
@@ -439,7 +441,12 @@ class Metric(Model):
             _PLACEHOLDER_ADVICE,
             "latency",
         ),
-        (f"!has(self.value) || self.value.query.{_PLACEHOLDER_RULE}", _PLACEHOLDER_ADVICE, "value"),
+        (
+            f"!has(self.value) || (self.value.query.{_PLACEHOLDER_RULE} && "
+            f"(!has(self.value.standardError) || self.value.standardError.{_PLACEHOLDER_RULE}))",
+            _PLACEHOLDER_ADVICE,
+            "value",
+        ),
     )
 
     name: Name
@@ -453,7 +460,7 @@ class Metric(Model):
     latency: LatencyMetric | None = None
     """A classic histogram, judged at one of its bucket edges."""
     value: ValueMetric | None = None
-    """A bare value, judged by its limit for a time."""
+    """A value: with its standard error proven at the plan's checkpoints, else judged by its limit for a time."""
 
 
 class Window(Model):
@@ -609,13 +616,13 @@ class Criterion(Model):
     """What both a guardrail and a gate's criterion say about one metric."""
 
     metric: Name | None = None
-    """`errors`, `latency`, `availability`, `uptime`, `restarts`, or one of the plan's own metrics."""
+    """`errors`, `latency`, `availability`, `uptime`, `restarts`, `holds` (of a gate), or one of the plan's own metrics."""
     below: Limit | None = None
     """The limit that must not be reached: `1%` of requests, `500ms`, or a number for a bare value."""
     above: Limit | None = None
     """The limit that must be exceeded: `99.9%` available, or a number for a bare value."""
     at_most: Annotated[Whole | None, Field(ge=0, le=10**9)] = None
-    """The count that may be reached: of restarts, of incidents."""
+    """The count that may be reached: of restarts, of incidents, of holds."""
     quantile: Annotated[float | None, Field(gt=0, lt=1, strict=True, allow_inf_nan=False)] = None
     """Of a latency: 0.99 for the 99th percentile."""
     compared_to: Literal["stable"] | None = None
@@ -638,6 +645,11 @@ class Guardrail(Criterion):
     model_config = _rules(
         *_CRITERION_RULES,
         ("has(self.metric)", "names no metric; write metric: errors, for example"),
+        (
+            "!has(self.metric) || self.metric != 'holds'",
+            "holds are counted at a gate; write it under the gate's criteria",
+            "metric",
+        ),
     )
 
     on_breach: Literal["rollback", "hold"] = "rollback"
@@ -651,13 +663,14 @@ class Guardrail(Criterion):
 
 
 class GateCriterion(Criterion):
-    """A criterion of a gate: of a metric, or of the incidents that were open."""
+    """A criterion of a gate: of a metric, of the incidents that were open, or of the phase's guardrails."""
 
     model_config = _rules(
         *_CRITERION_RULES,
         (
-            "has(self.metric) != has(self.incidents)",
-            "a criterion is of one metric or of incidents; write metric: errors, or incidents: critical",
+            "[has(self.metric), has(self.incidents), has(self.guardrails)].filter(given, given).size() == 1",
+            "a criterion is of one metric, of incidents or of the guardrails; "
+            "write metric: errors, incidents: critical or guardrails: pass",
         ),
     )
 
@@ -665,6 +678,8 @@ class GateCriterion(Criterion):
     """The severity of alerts that count as incidents."""
     matchers: tuple[Annotated[str, Field(max_length=1024)], ...] = Field(default=(), max_length=20)
     """Alertmanager matchers that say which incidents are this launch's."""
+    guardrails: Literal["pass"] | None = None
+    """`pass`: every guardrail of the phase that is enforced has to pass over the whole phase."""
 
 
 class Gate(Model):
@@ -712,8 +727,10 @@ class Phase(Model):
         ),
         (
             "!has(self.steps) || self.steps.size() == 0 || "
-            "(has(self.guardrails) && self.guardrails.exists(g, !has(g.enforce) || g.enforce)) || "
-            "(has(self.gate) && has(self.gate.criteria) && self.gate.criteria.exists(c, !has(c.incidents)))",
+            "(has(self.guardrails) && self.guardrails.exists(g, (!has(g.enforce) || g.enforce) && "
+            "(!has(g.metric) || !(g.metric in ['uptime', 'restarts'])))) || "
+            "(has(self.gate) && has(self.gate.criteria) && self.gate.criteria.exists(c, !has(c.incidents) && "
+            "!has(c.guardrails) && (!has(c.metric) || !(c.metric in ['uptime', 'restarts', 'holds']))))",
             "has steps but nothing that proves them good; "
             "add guardrails, for example guardrails: [{metric: errors, below: 1%}]",
         ),

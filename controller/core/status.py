@@ -156,12 +156,17 @@ class CheckpointScore(Model):
 
 
 class PhaseSummary(Model):
-    """One phase of the run that began."""
+    """One phase of the run that began.
+
+    ``holds`` is how often it was held, waits for people and what its gate said left out; ``forgiven`` of them were
+    before the evidence began anew.
+    """
 
     name: str
     started_at: StoredInstant
     passed_at: StoredInstant | None = None
     holds: int = 0
+    forgiven: int = 0
 
 
 class CriterionStatus(Model):
@@ -215,6 +220,16 @@ class Condition(Model):
     observed_generation: int
 
 
+class Bursts(Model):
+    """How much more than by chance the stable tracks' bad events vary, by target and metric, as of when it was measured.
+
+    Only what is above 1. The evidence of what begins from then on is divided by it.
+    """
+
+    at: StoredInstant
+    factors: dict[str, str] = Field(default_factory=dict)
+
+
 class Status(Model):
     """The whole status. ``step`` counts from 1; 0 is before the phase's first raise. ``epoch`` fences writers.
 
@@ -248,6 +263,7 @@ class Status(Model):
     phases: tuple[PhaseSummary, ...] = ()
     criteria: tuple[CriterionStatus, ...] = ()
     folds: dict[str, str] = Field(default_factory=dict)
+    bursts: Bursts | None = None
     overrides: tuple[OverrideRecord, ...] = ()
     decisions: tuple[DecisionRecord, ...] = ()
     conditions: tuple[Condition, ...] = ()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
+from math import isfinite
 
 FULL_WEIGHT = 1000
 """All of the pair's traffic, in thousandths."""
@@ -149,7 +150,15 @@ def format_count(number: float) -> str:
 
 def format_share(share: float) -> str:
     """A share as a percentage with three sensible digits: ``0.143%``."""
-    return f"{share * 100:.3g}%" if share < 0.9995 else f"{share * 100:.5g}%"
+    return f"{format_number(share * 100, 3 if share < 0.9995 else 5)}%"
+
+
+def format_number(number: float, digits: int = 4) -> str:
+    """A number for people with so many sensible digits and never fewer than its whole ones: ``6.025``, ``12,346``."""
+    if not isfinite(number) or abs(number) >= 1e15:
+        return f"{number:.{digits}g}"
+    rounded = Decimal(f"{number:.{digits}g}")
+    return f"{number:,.0f}" if abs(rounded) >= 10 ** (digits - 1) else f"{rounded:f}"
 
 
 def _shown(value: object) -> str:

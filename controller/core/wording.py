@@ -43,6 +43,7 @@ _EXAMPLES = {
     "role": "role: eng-lead",
     "at": "at: 2025-11-01T14:00:00Z",
     "query": "query: 'sum(queue_length)'",
+    "standardError": "standardError: 'queue_length_standard_error'",
     "days": "days: [Mon, Tue, Wed, Thu]",
     "from": 'from: "09:00"',
     "to": 'to: "18:00"',

@@ -32,7 +32,7 @@ from controller.core.questions import (
     watched,
 )
 from controller.core.report import retreated, with_evidence
-from controller.core.schedule import coming_since, instants, not_ready_at, shift_of
+from controller.core.schedule import coming_since, instants, looks_of, not_ready_at, shift_of
 from controller.core.series import Reading, RecordedForm, Series, Subject
 from controller.core.spec import API_VERSION, KIND
 from controller.core.status import UNDER_WAY, OverrideRecord, State, Status, read_status, write_status
@@ -477,6 +477,7 @@ class _Simulation:
             oldest = min(edges, default=0)
             for since in {fold.since for fold in seen.folds.values()}:
                 edges.update((since, *(since - interval for interval in self.intervals)))
+            edges.update(self._looks())
             cuts = sorted(edge for edge in edges if edge > oldest)
         readings: dict[Subject, Reading] = {}
         spans: dict[tuple[str, Series], dict[float, int]] = {}
@@ -486,6 +487,16 @@ class _Simulation:
                 spans[subject.target, subject.series] = made
         folds = self._told(seen, spans) if spans else seen.folds
         return replace(seen, readings=readings, folds=folds)
+
+    def _looks(self) -> Iterator[int]:
+        """The instants whose rows are kept by themselves: those at which values with a standard error are looked at."""
+        phase = self.running.phases[0] if self.running else None
+        if phase is None:
+            return
+        looks = looks_of(phase, self.status)
+        planned = (*looks.checkpoints, *(() if looks.gate is None else (looks.gate,)))
+        for interval in {criterion.series.interval for criterion in criteria_of(phase) if criterion.looks}:
+            yield from (ceil(at / interval) * interval for at in planned)
 
     def _told(self, seen: Observation, spans: Mapping[tuple[str, Series], Mapping[float, int]]) -> dict[str, Fold]:
         """A row counts as one instant to the fold; those that it stands for besides are added here."""
@@ -716,13 +727,13 @@ def _windows(plan: Plan) -> dict[Series, float]:
 def _thresholds(phase: Phase) -> Iterator[float]:
     """The windows of plain rules over counts, which chance alone may break: no look may jump over one."""
     for criterion in criteria_of(phase):
-        if criterion.plain and criterion.at_most is None and criterion.series.kind != "value":
+        if criterion.plain and not criterion.exact and criterion.series.kind != "value":
             yield criterion.window // TICK * TICK
 
 
 def _plain(plan: Plan) -> Iterator[Criterion]:
     for phase in plan.phases:
-        yield from (criterion for criterion in criteria_of(phase) if criterion.plain and criterion.at_most is None)
+        yield from (criterion for criterion in criteria_of(phase) if criterion.plain and not criterion.exact)
 
 
 def _annotated(annotations: Mapping[str, str], deed: Deed) -> dict[str, str]:

@@ -61,13 +61,14 @@ Course = tuple[Row[T], ...]
 class TrackCourse:
     """One track's requests: the share that fails, the share slower than each edge (seconds); and its pods.
 
-    ``ready`` is the number of ready endpoints. ``version`` is the revision that the pods carry in their label, and
+    ``ready`` is the number of ready endpoints, and ``restarts`` how often its pods have restarted so far. ``version`` is the revision that the pods carry in their label, and
     ``template`` identifies their pod template.
     """
 
     errors: Course[float] = ()
     slow: Mapping[float, Course[float]] = field(default_factory=dict)
     ready: Course[int] = ()
+    restarts: Course[int] = ()
     version: Course[str] = ()
     template: Course[str] = ()
 
@@ -77,6 +78,7 @@ class TrackCourse:
             errors=self.errors or other.errors,
             slow={**other.slow, **self.slow},
             ready=self.ready or other.ready,
+            restarts=self.restarts or other.restarts,
             version=self.version or other.version,
             template=self.template or other.template,
         )
@@ -84,12 +86,16 @@ class TrackCourse:
 
 @dataclass(frozen=True, slots=True)
 class TargetCourse:
-    """One target: all of its requests per second, both tracks, and its other metrics (None: no data)."""
+    """One target: all of its requests per second, both tracks, and its other metrics (None: no data).
+
+    ``spreads`` are the standard errors of those metrics that have one.
+    """
 
     requests: Course[float] = ()
     stable: TrackCourse = TrackCourse()
     canary: TrackCourse = TrackCourse()
     metrics: Mapping[str, Course[float | None]] = field(default_factory=dict)
+    spreads: Mapping[str, Course[float]] = field(default_factory=dict)
 
     def over(self, other: TargetCourse) -> TargetCourse:
         """The same, with what this one does not say taken from ``other``."""
@@ -98,6 +104,7 @@ class TargetCourse:
             stable=self.stable.over(other.stable),
             canary=self.canary.over(other.canary),
             metrics={**other.metrics, **self.metrics},
+            spreads={**other.spreads, **self.spreads},
         )
 
 
@@ -149,9 +156,10 @@ class Scenario:
     def moments(self) -> Iterator[Moment]:
         """When anything changes."""
         for target in (self.general, *self.targets.values()):
-            courses: list[Course[Any]] = [target.requests, *target.metrics.values()]
+            courses: list[Course[Any]] = [target.requests, *target.metrics.values(), *target.spreads.values()]
             for track in (target.stable, target.canary):
-                courses += [track.errors, *track.slow.values(), track.ready, track.version, track.template]
+                courses += [track.errors, *track.slow.values(), track.ready, track.restarts]
+                courses += [track.version, track.template]
             for course in courses:
                 yield from (row.since for row in course)
         spans: list[Incident | Outage] = [*self.incidents, *self.outages]
@@ -218,14 +226,35 @@ class _Reader:
 
     def target(self, said: Mapping[str, Any], place: Place) -> TargetCourse:
         metrics = self.mapping(said.get("metrics", {}), (*place, "metrics"), None, "the plan's metrics by name")
+        read = {name: self.metric(value, (*place, "metrics", name)) for name, value in metrics.items()}
         return TargetCourse(
             requests=self.course(said.get("requests"), (*place, "requests"), self.rate),
             stable=self.track(said.get("stable"), (*place, "stable")),
             canary=self.track(said.get("canary"), (*place, "canary")),
-            metrics={
-                name: self.course(value, (*place, "metrics", name), self.value) for name, value in metrics.items()
-            },
+            metrics={name: values for name, (values, _) in read.items()},
+            spreads={name: spread for name, (_, spread) in read.items() if spread},
         )
+
+    def metric(self, said: Any, place: Place) -> tuple[Course[float | None], Course[float]]:
+        """A value for all time, or rows of ``{from, value}``; with ``error``, its standard error from then on."""
+        if isinstance(said, Mapping):
+            said = [{"from": "0s", **said}]
+        if not isinstance(said, list | tuple):
+            return self.course(said, place, self.value), ()
+        rows: list[Row[float | None]] = []
+        spread: list[Row[float]] = []
+        for value, here in self.rows(said, place):
+            row = self.mapping(value, here, ("from", "value", "error"), "{from: 0s, value: ...}")
+            since = self.moment(row.get("from"), (*here, "from"))
+            if "value" in row:
+                rows.append(Row(since, self.value(row["value"], (*here, "value"))))
+            elif "error" not in row:
+                self.wrong((*here, "value"), "is missing; write what it is from then on")
+            if "error" in row:
+                spread.append(Row(since, self.error(row["error"], (*here, "error"))))
+        if said and not rows and not self.faults:
+            self.wrong(place, "says no value; write {from: 0s, value: 6.1, error: 0.2}")
+        return self.ordered(rows, place), self.ordered(spread, place)
 
     def track(self, said: Any, place: Place) -> TrackCourse:
         """One mapping for all time, or rows; what a row does not say stays as it was."""
@@ -235,16 +264,17 @@ class _Reader:
         rows = self.rows(said, place) if many else [(said, place)]
         errors: list[Row[float]] = []
         slow: dict[float, list[Row[float]]] = {}
-        ready: list[Row[int]] = []
+        counted: dict[str, list[Row[int]]] = {"ready": [], "restarts": []}
         named: dict[str, list[Row[str]]] = {"version": [], "template": []}
-        fields = ("errors", "slow", "ready", *named)
+        fields = ("errors", "slow", *counted, *named)
         for value, here in rows:
             row = self.mapping(value, here, ("from", *fields) if many else fields, "{from: 0s, errors: 0.1%}")
             since = self.moment(row.get("from"), (*here, "from")) if many else Moment(0.0)
             if "errors" in row:
                 errors.append(Row(since, self.share(row["errors"], (*here, "errors"))))
-            if "ready" in row:
-                ready.append(Row(since, self.whole(row["ready"], (*here, "ready"), "ready: 3")))
+            for name, numbers in counted.items():
+                if name in row:
+                    numbers.append(Row(since, self.whole(row[name], (*here, name), f"{name}: 3")))
             for name, texts in named.items():
                 if name in row:
                     texts.append(Row(since, self.text(row[name], (*here, name), f'{name}: "2025.11.1"')))
@@ -255,7 +285,8 @@ class _Reader:
         return TrackCourse(
             errors=self.ordered(errors, place),
             slow={edge: self.ordered(shares, place) for edge, shares in sorted(slow.items())},
-            ready=self.ordered(ready, place),
+            ready=self.ordered(counted["ready"], place),
+            restarts=self.ordered(counted["restarts"], place),
             version=self.ordered(named["version"], place),
             template=self.ordered(named["template"], place),
         )
@@ -343,6 +374,14 @@ class _Reader:
                 self.wrong(where, "is missing; write requests: 100/s")
                 return
         for series in sorted({criterion.series for criterion in _criteria(plan)}, key=str):
+            vague = any(series.metric not in course.spreads for course in scenario.targets.values())
+            if series.with_error and vague:
+                self.wrong(
+                    ("metrics", series.metric),
+                    "says no standard error, and the plan asks for it; "
+                    f"write {series.metric}: {{value: 6.1, error: 0.2}}",
+                )
+                continue
             without = [name for name, course in scenario.targets.items() if series.metric not in course.metrics]
             if series.kind in ("ratio", "latency", "value") and without:
                 example = "6.1" if series.kind == "value" else "0.5%"
@@ -445,6 +484,13 @@ class _Reader:
         if isinstance(said, bool) or not isinstance(said, int | float) or not isfinite(said) or abs(said) == inf:
             self.wrong(place, f"is {shown(said)}; write a number such as 6.1, a share such as 0.5%, or null: no data")
             return None
+        return float(said)
+
+    def error(self, said: Any, place: Place) -> float:
+        """A standard error, in the unit of its value."""
+        if isinstance(said, bool) or not isinstance(said, int | float) or not 0 < said < inf:
+            self.wrong(place, f"is {shown(said)}; write a standard error above 0, such as 0.2")
+            return 1.0
         return float(said)
 
     def whole(self, said: Any, place: Place, example: str) -> int:

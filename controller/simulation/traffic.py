@@ -17,7 +17,7 @@ from statistics import NormalDist
 from typing import Generic, TypeVar
 
 from controller.core.evidence import grid
-from controller.core.series import Reading, Row, Series, Subject
+from controller.core.series import RESTARTS, Reading, Row, Series, Subject
 from controller.core.units import FULL_WEIGHT
 from controller.simulation.scenario import Course, Scenario, TargetCourse, TrackCourse
 
@@ -30,6 +30,8 @@ LONG_ROW = 600
 """Seconds of one row where more than the newest MOST_FINE_ROWS are asked for at once."""
 VALUE_ROWS = 10
 KEPT_SECONDS = 3600
+UPTIME_STEP = 60
+"""The same of uptime."""
 PROOF_STEP = 300
 """Seconds between two rows of incidents at most: what fired is known without a gap."""
 _NORMAL = NormalDist()
@@ -53,8 +55,12 @@ class Steps(Generic[T]):
         return self.times[bisect_right(self.times, begin) : bisect_left(self.times, end)]
 
 
+_BAD = {"latency": "slow", "uptime": "errors"}
+"""What is drawn for a metric that has another name."""
 _SILENT: Steps[float | None] = Steps((), 0.0, None)
 """A metric that an edited plan asks for, and of which the scenario says nothing."""
+_MANY, _SURELY_UP = 100.0, 0.1
+_SURE: Steps[float] = Steps((), 0.0, 1.0)
 
 
 class _Flow:
@@ -77,6 +83,10 @@ class _Flow:
             self._totals.append(total)
             self._slopes.append(self._requests.at(instant) * share)
 
+    def turns(self, begin: float, end: float) -> bool:
+        """Whether it changes strictly between two instants."""
+        return bisect_right(self._times, begin) < bisect_left(self._times, end)
+
     def total(self, at: float) -> float:
         """Requests up to ``at`` (epoch seconds), with a fraction."""
         place = max(0, bisect_right(self._times, at) - 1)
@@ -92,6 +102,7 @@ class _Track:
         self.errors = Steps(course.errors, start, 0.0)
         self.slow = {edge: Steps(rows, start, 0.0) for edge, rows in course.slow.items()}
         self.ready = Steps(course.ready, start, 1)
+        self.restarts = Steps(course.restarts, start, 0)
         self.version = Steps(course.version, start, "")
         self.template = Steps(course.template, start, "")
 
@@ -102,6 +113,7 @@ class _Target:
         self.flows = {"canary": _Flow(requests, begin, 0.0), "stable": _Flow(requests, begin, 1.0)}
         self.tracks = {"canary": _Track(course.canary, start), "stable": _Track(course.stable, start)}
         self.metrics = {name: Steps(rows, start, None) for name, rows in course.metrics.items()}
+        self.spreads = {name: Steps(rows, start, 1.0) for name, rows in course.spreads.items()}
 
     def share(self, series: Series, track: str) -> Steps[float | None] | Steps[float] | None:
         """How the share of bad requests of that series goes; None: all are good."""
@@ -180,14 +192,32 @@ class Traffic:
         if any(begin <= now < end for begin, end in self._silent):
             return Reading(after, after, problem="Prometheus does not answer"), {}
         through = max(after, grid(now - series.settle, series.interval))
+        if subject.past:
+            return Reading(after, through), {}  # before the scenario there was nothing
         newest = grid(now, series.interval)
         settled = self._bounds(series, after, through, cuts)
         unsettled = self._bounds(series, through, newest, None) if tail and newest > through else []
         made = {float(end): (end - begin) // series.interval for begin, end in settled}
-        rows = [row for begin, end in settled if (row := self._row(subject, begin, end)) is not None]
+        if settled and series.kind == "uptime" and self._surely_up(subject, settled[0][0], settled[-1][1]):
+            # Most rows of a long launch are such, and nothing but up or down is asked of them.
+            rows = [Row(float(end), _MANY, 0.0) for _, end in settled]
+        else:
+            rows = [row for begin, end in settled if (row := self._row(subject, begin, end)) is not None]
         late = [row for begin, end in unsettled if (row := self._row(subject, begin, end)) is not None]
         self._forget(subject, after)
         return Reading(after, through, tuple(rows), tuple(late)), made
+
+    def _surely_up(self, subject: Subject, begin: int, end: int) -> bool:
+        """Whether nothing changes in that span, and of so many requests so few fail that half of them cannot."""
+        target, series = self._targets[subject.target], subject.series
+        track, flow = target.tracks[subject.track], target.flows[subject.track]
+        share = target.share(series, subject.track)
+        first, last = begin - series.lag, end - series.lag
+        if share is None or share.cuts(first, last) or track.ready.cuts(first, last) or flow.turns(first, last):
+            return False
+        failing = share.at(first)
+        each = flow.between(first, first + series.interval)
+        return failing is not None and failing < _SURELY_UP and each >= _MANY and track.ready.at(first) > 0
 
     def _bounds(self, series: Series, after: int, through: int, cuts: Sequence[int] | None) -> list[tuple[int, int]]:
         """The spans that become one row each, in order."""
@@ -195,7 +225,7 @@ class Traffic:
         if through <= after:
             return []
         window = self._windows.get(series)
-        if cuts is not None and window is None and series.kind != "incidents" and not self._silent:
+        if cuts is not None and window is None and series.kind not in ("incidents", "uptime") and not self._silent:
             # By far the most frequent case, in short.
             inside = [cut for cut in cuts if after < cut < through and cut % step == 0]
             if not inside and through - after <= LONG_ROW * MOST_FINE_ROWS:
@@ -205,6 +235,9 @@ class Traffic:
         if series.kind == "incidents":
             # That no alert fired must be proven without long gaps.
             coarse.update(range(after, through, PROOF_STEP))
+        if series.kind == "uptime":
+            # Nor is it known for longer than a minute without a row.
+            coarse.update(range(after, through, UPTIME_STEP))
         if window is not None:
             fine = min(fine, grid(through - window - step, step))
         if (through - fine) // step > MOST_FINE_ROWS:
@@ -240,14 +273,22 @@ class Traffic:
         target = self._targets[subject.target]
         if series.kind == "value":
             value = target.metrics.get(series.metric, _SILENT).at(end - series.lag)
-            return None if value is None else Row(float(end), 1.0, value)
+            spread = target.spreads.get(series.metric) if series.with_error else _SURE
+            # An edited plan may ask for an error of which the scenario says nothing.
+            return None if value is None or spread is None else Row(float(end), spread.at(end - series.lag), value)
+        if series.kind == "recorded" and series.metric == RESTARTS:
+            so_far = target.tracks[subject.track].restarts
+            restarts = float(max(0, so_far.at(end - series.lag) - so_far.at(begin - series.lag)))
+            return Row(float(end), restarts, restarts)
+        if series.kind == "uptime" and not target.tracks[subject.track].ready.at(end - series.lag):
+            return Row(float(end), 1.0, 1.0)
         share = target.share(series, subject.track)
         if series.kind in ("ratio", "latency") and share is not None and share.at(end - series.lag) is None:
             return None
         requests = target.flows[subject.track].between(begin - series.lag, end - series.lag)
         if share is None or not requests:
             return Row(float(end), float(requests), 0.0)
-        what = "slow" if series.metric == "latency" else series.metric
+        what = _BAD.get(series.metric, series.metric)
         key = (subject.target, subject.track, what, series.edge)
         bad = self._bad(key, target.flows[subject.track], share, series.lag, begin, end)
         return Row(float(end), float(requests), float(bad))
@@ -320,7 +361,7 @@ class Traffic:
     def _forget(self, subject: Subject, after: int) -> None:
         """Nobody asks again for what was folded long ago."""
         series = subject.series
-        what = "slow" if series.metric == "latency" else series.metric
+        what = _BAD.get(series.metric, series.metric)
         spans = self._drawn.get((subject.target, subject.track, what, series.edge))
         if spans and len(spans) > 2 * MOST_FINE_ROWS:
             for begin in [begin for begin, (end, _) in spans.items() if end < after - KEPT_SECONDS]:

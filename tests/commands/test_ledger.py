@@ -129,7 +129,7 @@ def test_a_decision_is_explained_with_what_it_stood_on(ledger: Path) -> None:
         "  what was seen:\n"
         "    - the plan of generation 1, revision v2\n"
         "    - target main: the canary at 0%, 2 ready endpoints of the canary\n"
-        "    - 1 series with 2 new rows"
+        "    - 2 series with 2 new rows"
     )
 
 
@@ -137,7 +137,7 @@ def test_the_verdicts_of_a_retreat_are_told(ledger: Path) -> None:
     breach = next(head for head in heads(ledger) if head["signal"] == "Breach")
     told = explain_decision(ledger, breach["id"], "prod/shop")
     assert "  signal   Breach: retreat\n" in told
-    assert "  what the evidence said:\n    - errors below 2% (main): proven over the limit: " in told
+    assert "  what the evidence said:\n    - errors below 2% (main): proven worse than 2%: " in told
 
 
 def test_a_decision_that_is_not_there_names_the_last_ones(ledger: Path) -> None:

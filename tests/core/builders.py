@@ -15,7 +15,7 @@ from controller.core.observation import IntentFate, Observation, TargetView
 from controller.core.plan import InvalidPlanError, Plan, parse
 from controller.core.questions import questions
 from controller.core.report import retreated, with_evidence
-from controller.core.series import Reading, Row, Series, Subject
+from controller.core.series import Hour, Reading, Row, Series, Subject
 from controller.core.status import State, Status, read_status, write_status
 
 NOW = 1_700_000_000.0
@@ -135,6 +135,7 @@ class Course:
     folds: Mapping[str, Fold] = field(default_factory=dict)
     annotations: dict[str, str] = field(default_factory=dict)
     traffic: Traffic = good
+    past: tuple[Hour, ...] = ()
     problem: str = ""
     asked: bool = True
     accepted: bool | None = True
@@ -204,6 +205,8 @@ class Course:
         through = max(grid(self.now - series.settle, series.interval), after)
         if self.problem:
             return Reading(after, through, problem=self.problem)
+        if subject.past:
+            return Reading(after, through, hours=self.past)
         settled = self._rows(subject, range(after + series.interval, through + 1, series.interval))
         tail = self._rows(subject, range(through + series.interval, floor(self.now) + 1, series.interval))
         return Reading(after, through, settled, tail)

@@ -10,7 +10,7 @@ from controller.core.world import LaunchKey
 
 KEY = LaunchKey("prod", "shop")
 NOW = 1_800_000_000.0
-PROOF = "errors below 2% (main): proven over the limit: 33 errors in 830 requests (3.98%)"
+PROOF = "errors below 2% (main): proven worse than 2%: 33 errors in 830 requests (3.98%)"
 
 
 def record(number: int, state: State, signal: str, at: float) -> DecisionRecord:

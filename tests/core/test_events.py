@@ -114,7 +114,7 @@ def test_a_checkpoint_is_an_event_with_the_worst_first_and_its_whole_record_besi
     assert (event.reason, event.action, event.warning) == ("CheckpointTaken", "TakeCheckpoint", True)
     head, _, said = event.note.partition(": errors")
     assert head == "checkpoint 2m of phase ramp: 1 passed, 1 undecided, 1 failed; 30s and 1m before it missed"
-    assert said.startswith(" below 0.5% (main): proven over the limit: ")
+    assert said.startswith(" below 0.5% (main): proven worse than 0.5%: ")
     assert said.index("below 0.5%") < said.index("below 1%") < said.index("below 20%")
     assert event.note.endswith(f" (decision {decision.id})")
     record = json.loads(event.annotations["checkpoint"])
@@ -165,7 +165,7 @@ def test_the_end_of_a_rollback_is_told_with_what_caused_it() -> None:
     event = event_of_rollback(SHOP, launched.status, NOW)
     last = launched.status.decisions[-1]
     assert (event.reason, event.warning, event.decision) == ("RolledBack", True, last.id)
-    assert event.note.startswith("every canary is at 0%: errors below 2% (main): proven over the limit")
+    assert event.note.startswith("every canary is at 0%: errors below 2% (main): proven worse than 2%: ")
     assert event.note.endswith(f"(decision {last.id})")
 
 

@@ -177,15 +177,17 @@ def test_a_text_that_is_no_fold_is_a_value_error(text: str) -> None:
 @pytest.mark.parametrize("spoilt", ["nan", "inf", "-inf", "0x1p99999", "", "1 2"])
 def test_a_stored_fold_holds_finite_numbers_only(spoilt: str) -> None:
     parts = encode(folded(criterion(), (50, 1))).split(" ")
-    parts[-1] = spoilt
+    parts[12 + len(WORSE)] = spoilt
     with pytest.raises(ValueError, match=r"."):
         decode(" ".join(parts))
 
 
 @pytest.mark.parametrize("window", ["0x1p+3:0x1p+0", "0x1p+3", "0x1p+3:0x1p+0:0x1p+0:0x1p+0", ","])
 def test_a_stored_window_holds_whole_rows_only(window: str) -> None:
+    parts = encode(folded(criterion(), (50, 1))).split(" ")
+    parts[13 + len(WORSE)] = window
     with pytest.raises(ValueError, match=r"."):
-        decode(f"{encode(folded(criterion(), (50, 1)))} {window}")
+        decode(" ".join(parts))
 
 
 # The fail side

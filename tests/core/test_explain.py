@@ -346,8 +346,19 @@ def test_a_launch_without_data_waits_for_them_and_nobody_can_pass_that() -> None
     assert explanation.changes[0].when == "Prometheus answers with data again"
     assert not [command for command in commands(explanation) if command.startswith("advance")]
     assert [wait.what for wait in explanation.waits if wait.kind == "evidence"] == [
-        "errors below 2% in main passes; it is no data now"
+        "errors below 2% in main passes; it has no data now"
     ]
+
+
+def test_what_is_of_the_whole_launch_is_waited_for_in_no_target() -> None:
+    gate = {"after": "1s", "criteria": [{"incidents": "critical", "atMost": 0}]}
+    launched = course(phases=[{"name": "planning", "gate": gate}, ramp()])
+    until(launched, Signal.GATE_OPEN)
+    explanation = told(launched)
+    assert [wait.what for wait in explanation.waits if wait.kind == "evidence"] == [
+        "critical incidents at most 0 passes; it is undecided now"
+    ]
+    assert any("would not pass (critical incidents at most 0: undecided)" in said for said in coming(explanation))
 
 
 @pytest.mark.parametrize(
@@ -385,7 +396,8 @@ def test_a_target_that_was_taken_out_says_why() -> None:
     guardrails = [{"metric": "errors", "below": "2%", "scope": "target"}]
     launched = course(targets=[target("us"), target("eu")], phases=[ramp(guardrails=guardrails)])
     launched.until_weight(50, "eu")
-    launched.traffic = lambda subject, now: (1000.0, 200.0 if subject.target == "eu" else 0.0)
+    bad_one = ("eu", "canary")
+    launched.traffic = lambda subject, now: (1000.0, 200.0 if (subject.target, subject.track) == bad_one else 0.0)
     until(launched, Signal.WITHDRAWN)
     launched.run(2)
     explanation = told(launched)

@@ -77,7 +77,7 @@ def test_a_gate_without_incidents_passes_and_says_so() -> None:
 @pytest.mark.parametrize("span", [(400.0, 401.0), (-600.0, 40.0), (1200.0, 1300.0)])
 def test_one_incident_in_the_phase_fails_the_gate_however_short_it_was(span: tuple[float, float]) -> None:
     launched = launch(span)
-    assert "1 critical incident, at most 0 are allowed" in until(launched, Signal.GATE_FAILED)
+    assert "1 critical incident, none is allowed" in until(launched, Signal.GATE_FAILED)
     assert launched.raises == [{"main": 50}, {"main": 300}]
 
 
@@ -100,7 +100,8 @@ def test_incidents_are_asked_and_folded_once_whatever_the_number_of_targets() ->
     launched.tick()
     wide = [subject for subject in questions(launched.observe()) if subject.series.kind == "incidents"]
     assert wide == [launch_wide(wide[0].series, "prod")]
-    assert sorted(launched.folds) == sorted([KEY, *(f"{name}|errors below 2%" for name in ("east", "west"))])
+    guarded = [f"{name}|errors below 2%{beside}" for name in ("east", "west") for beside in ("", " beside stable")]
+    assert sorted(launched.folds) == sorted([KEY, *guarded])
     launched.until(State.HELD)
     assert outcomes(launched) == [("", Outcome.FAIL)]
     assert launched.folds[KEY].x == 1
@@ -149,7 +150,7 @@ def test_guardrails_let_a_step_be_left_while_the_gate_has_yet_to_judge_the_incid
 def test_where_the_gate_is_the_only_proof_an_incident_stops_the_steps() -> None:
     criteria = [{"metric": "errors", "below": "2%"}, CALM]
     launched = launch((60.0, 90.0), gate={"criteria": criteria}, guardrails=None)
-    assert "1 critical incident, at most 0 are allowed" in until(launched, Signal.STEP_UNDECIDED)
+    assert "1 critical incident, none is allowed" in until(launched, Signal.STEP_UNDECIDED)
     assert launched.raises == [{"main": 50}]
 
 
@@ -306,7 +307,9 @@ def test_a_gate_that_is_due_before_the_first_count_waits_for_it(undecided: Any) 
     gate = {"after": "1s", "criteria": [CALM], "onUndecided": undecided}
     launched = course(phases=[{"name": "planning", "gate": gate}, ramp()])
     launched.traffic = fires()
-    assert until(launched, Signal.GATE_OPEN) == "gate of phase planning: critical incidents: not counted yet"
+    assert until(launched, Signal.GATE_OPEN) == (
+        "gate of phase planning: critical incidents: not counted yet; the next count settles it"
+    )
     launched.until_weight(50)
     assert 40 <= launched.now - NOW <= 150
     assert {Signal.BREACH, Signal.ESCALATED, Signal.GATE_MOVED}.isdisjoint(each.signal for each in launched.history)

@@ -146,9 +146,9 @@ def test_a_gap_is_no_data_for_as_long_as_it_was() -> None:
         (
             0,
             (NONE, (1, 1), NONE, (1, 1)),
-            "2 critical incidents, at most 0 are allowed: seen to begin at 2023-11-14 22:14 UTC and 2023-11-14 22:15 UTC",
+            "2 critical incidents, none is allowed: seen to begin at 2023-11-14 22:14 UTC and 2023-11-14 22:15 UTC",
         ),
-        (0, (None,), "critical incidents: not counted yet"),
+        (0, (None,), "critical incidents: not counted yet; the next count settles it"),
         (
             0,
             (NONE, *[None] * 8),
@@ -220,7 +220,7 @@ def test_a_gate_may_ask_for_incidents() -> None:
         ({"certainty": "99%"}, f"{HERE}.certainty: belongs to shares"),
         ({"minimum": {"bad": 1}}, f"{HERE}.minimum: belongs to shares"),
         ({"for": "10m"}, f"{HERE}.for: belongs to shares"),
-        ({"comparedTo": "stable"}, f"{HERE}.comparedTo: not supported yet"),
+        ({"comparedTo": "stable"}, f"{HERE}.comparedTo: belongs to shares of requests"),
         ({"incidents": "critical|page"}, f"{HERE}.incidents: critical|page is no severity"),
         ({"matchers": ['a="b"', "learning"]}, f"{HERE}.matchers[1]: is no condition on a label"),
         ({"matchers": ['a="b"', 'a="c"']}, f"{HERE}.matchers[1]: can never hold together with a="),
@@ -232,8 +232,11 @@ def test_what_does_not_fit_incidents_is_refused_where_it_stands(fields: dict[str
     assert any(found.startswith(fault) for found in faults_of(written)), faults_of(written)
 
 
-def test_the_count_of_other_metrics_is_still_refused() -> None:
-    assert any(".atMost: not supported yet" in fault for fault in faults_of({"metric": "restarts", "atMost": 2}))
+def test_the_count_of_shares_is_refused() -> None:
+    assert any(
+        ".atMost: counts restarts and incidents" in fault
+        for fault in faults_of({"metric": "errors", "below": "1%", "atMost": 2})
+    )
 
 
 def test_matchers_without_incidents_are_refused() -> None:

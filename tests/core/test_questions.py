@@ -13,7 +13,7 @@ from tests.core.builders import NOW, Course, course, plan, ramp, target, thin
 
 def asked(launched: Course) -> set[tuple[str, str, str, int]]:
     """Target, track, metric, and how many seconds back the question reaches."""
-    wanted = questions(launched.observe())
+    wanted = {one: after for one, after in questions(launched.observe()).items() if not one.past}
     return {(one.target, one.track, one.series.metric, int(launched.now) - after) for one, after in wanted.items()}
 
 
@@ -40,9 +40,33 @@ def test_a_weight_in_force_asks_for_what_was_not_folded_yet() -> None:
     launched.until_weight(50)
     launched.run(5)
     launched.now += 10
-    assert asked(launched) == {("main", "canary", "errors", 20)}
+    assert asked(launched) == {("main", "canary", "errors", 20), ("main", "stable", "errors", 20)}
     launched.now += 600
-    assert asked(launched) == {("main", "canary", "errors", 620)}
+    assert asked(launched) == {("main", "canary", "errors", 620), ("main", "stable", "errors", 620)}
+
+
+def test_stable_is_asked_beside_a_guardrail_only_where_its_breach_rolls_back() -> None:
+    threshold = {"metric": "errors", "below": "2%", "certainty": "threshold"}
+    for guardrail in ({"metric": "errors", "below": "2%", "onBreach": "hold"}, threshold):
+        launched = course(phases=[ramp(guardrails=[guardrail])])
+        launched.until_weight(50)
+        launched.tick()
+        assert {where[1] for where in asked(launched)} == {"canary"}
+
+
+def test_the_past_of_every_stable_track_is_asked_once_before_a_phase_begins() -> None:
+    both = [target("east"), target("west")]
+    launched = course(targets=both, phases=[ramp(targets=["east"]), ramp("both", steps=[{"weight": 30}])])
+    launched.tick()
+    past = {one: after for one, after in questions(launched.observe()).items() if one.past}
+    assert {(one.target, one.track, one.series.metric) for one in past} == {
+        ("east", "stable", "errors"),
+        ("west", "stable", "errors"),
+    }
+    assert {launched.now - after for after in past.values()} == {86_400}
+    launched.run(1)
+    assert not any(one.past for one in questions(launched.observe()))
+    assert launched.status.bursts is not None
 
 
 def test_criteria_of_one_series_ask_once_and_a_gate_shares_its_guardrail() -> None:
@@ -50,7 +74,7 @@ def test_criteria_of_one_series_ask_once_and_a_gate_shares_its_guardrail() -> No
     launched = course(phases=[ramp(guardrails=guardrails, gate={"criteria": [{"metric": "errors", "below": "2%"}]})])
     launched.until_weight(50)
     launched.tick()
-    assert len(questions(launched.observe())) == 1
+    assert len(questions(launched.observe())) == 2  # the canary and, beside it, stable
     phase = plan(phases=[ramp(guardrails=guardrails, gate={"criteria": [{"metric": "errors", "below": "2%"}]})]).phases[
         0
     ]
@@ -62,7 +86,7 @@ def test_the_run_is_asked_about_and_not_the_plan_as_it_is_now() -> None:
     launched = course()
     launched.until_weight(50)
     launched.plan = plan(revision="v3", targets=[{**target(), "service": "other"}])
-    (subject,) = questions(launched.observe())
+    (subject,) = (one for one in questions(launched.observe()) if one.track == "canary")
     assert (subject.service, subject.revision, subject.namespace) == ("main", "v2", "prod")
 
 
@@ -124,7 +148,7 @@ def test_the_reading_of_the_stable_track_is_never_taken_for_the_canarys() -> Non
     launched.tick()
     launched.now += 10
     seen = launched.observe()
-    (subject,) = seen.readings
+    (subject,) = (one for one in seen.readings if not one.past)
     assert reading_of(seen, "main", subject.series) is None
     reading = Reading(int(NOW), int(NOW))
     seen = replace(seen, readings={**seen.readings, replace(subject, track="canary"): reading})

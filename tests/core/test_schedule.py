@@ -138,7 +138,7 @@ def test_the_planned_end_is_that_of_the_gate_or_the_phase() -> None:
     assert planned_end(RAMP) == ONE + DAY
     assert planned_end(REST) is None
     assert planned_end(replace(RAMP, end=ONE + 5, gate=None)) == ONE + 5
-    gate = Gate(None, 600.0, (), "", Outcome("hold"), Outcome("hold"), Outcome("hold"))
+    gate = Gate(None, 600.0, (), (), "", Outcome("hold"), Outcome("hold"), Outcome("hold"))
     assert planned_end(replace(RAMP, gate=gate)) == ONE + 600
     assert planned_end(replace(RAMP, gate=gate, start=None, end=None)) is None
 

@@ -517,7 +517,8 @@ def test_a_target_that_the_phase_does_not_name_is_still_guarded() -> None:
     ]
     launched = course(targets=[target("us"), target("eu")], phases=phases)
     launched.until_weight(100, "eu")
-    launched.traffic = lambda subject, now: (1000.0, 200.0 if subject.target == "us" else 0.0)
+    bad_us = {("us", "canary")}
+    launched.traffic = lambda subject, now: (1000.0, 200.0 if (subject.target, subject.track) in bad_us else 0.0)
     launched.until(State.ROLLED_BACK, 20)
 
 

@@ -69,6 +69,7 @@ class Shop:
     weight: float = 0.0
     canary_errors: float = 0.0
     stable_errors: float = 0.0
+    canary_restarts: int = 0
     counts: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def pass_time(self, seconds: float) -> None:
@@ -88,7 +89,8 @@ LATENCY_EDGES = ("0.05", "0.2", "0.5", "+Inf")
 class Traffic:
     """Counts requests of many services by their live weights, and lets Prometheus scrape them all as one target.
 
-    Every request is as quick as the smallest edge. ``gauges`` are values besides, by the name of a metric.
+    Every request is as quick as the smallest edge. ``gauges`` are values besides, by the name of a metric. Each track has
+    one pod, of which kube-state-metrics would tell the same.
     """
 
     def __init__(self, namespace: str) -> None:
@@ -157,9 +159,17 @@ class Traffic:
                         for edge in LATENCY_EDGES:
                             bucket = f'http_request_duration_seconds_bucket{{{labels},le="{edge}"}}'
                             lines.append(f"{bucket} {count}")
+                lines += [line for track in ("canary", "stable") for line in self._pod(shop, track)]
             for name, value in self.gauges.items():
                 lines.append(f'{name}{{namespace="{self.namespace}",service="learner"}} {value}')
         return "\n".join(lines) + "\n"
+
+    def _pod(self, shop: Shop, track: str) -> Iterator[str]:
+        pod = f'namespace="{self.namespace}",pod="{shop.name}-{track}"'
+        restarts = shop.canary_restarts if track == "canary" else 0
+        yield f'kube_pod_container_status_restarts_total{{{pod},uid="{shop.name}-{track}",container="app"}} {restarts}'
+        yield f'kube_pod_created{{{pod},uid="{shop.name}-{track}"}} {self._started}'
+        yield f'kube_pod_labels{{{pod},label_service="{shop.name}",label_track="{track}"}} 1'
 
     def _count(self) -> None:
         last = time.monotonic()

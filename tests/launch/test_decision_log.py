@@ -65,7 +65,7 @@ def test_every_decision_of_a_good_and_a_bad_canary_is_told_by_an_event_and_decid
         assert {event["type"] for event in events["good"]} == {"Normal"}
         breach = next(event for event in events["bad"] if event["reason"] == "Breach")
         assert breach["type"] == "Warning"
-        assert "proven over the limit" in breach["note"]
+        assert "proven worse than" in breach["note"]
         assert "RolledBack" in {event["reason"] for event in events["bad"]}
         assert "autoadvance_events_dropped_total" not in after.tail()
 
@@ -89,7 +89,7 @@ def test_every_decision_of_a_good_and_a_bad_canary_is_told_by_an_event_and_decid
         identity = breach["metadata"]["annotations"]["autoadvance.dev/decision"]
         said = explain_decision(ledger, identity, f"{on.namespace}/bad")
         assert "signal   Breach: retreat" in said
-        assert "proven over the limit" in said
+        assert "proven worse than" in said
 
 
 def test_without_the_right_to_create_events_a_launch_goes_on_and_it_is_counted(

@@ -48,7 +48,7 @@ def test_a_short_incident_ends_the_launch_that_it_concerns_and_no_other(
 
         on.observer.wait_for_state("troubled", "RolledBack", seconds=90)
         assert "1 critical incident where" in on.status("troubled")["message"]
-        assert "at most 0 are allowed: seen to begin at" in on.status("troubled")["message"]
+        assert "none is allowed: seen to begin at" in on.status("troubled")["message"]
         on.observer.wait_for_state("calm", "Succeeded", seconds=120)
         assert on.observer.weights("troubled") == [0, 200, 300, 0]
         assert on.observer.weights("calm") == [0, 200, 300]

@@ -26,7 +26,13 @@ SHORTEST = {"for": 8, "opens": 4, "extend": 30, "reschedule": 30, "watchAfter": 
 """Evidence and people take the time that they take, however short the days are (seconds)."""
 QUICK = {"recorded_interval": "1s", "recorded_offset": "1s", "recorded_settle": "2s"}
 PATIENCE_S = 600
-GAUGES = {"business_revenue_uplift_percent": 6.4, "business_roi_percent": 9.0, "business_learners_served": 5.2e6}
+GAUGES = {
+    "business_revenue_uplift_percent": 6.4,
+    "business_revenue_uplift_percent_standard_error": 0.1,
+    "business_roi_percent": 9.0,
+    "business_roi_percent_standard_error": 0.2,
+    "business_learners_served": 5.2e6,
+}
 INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
 
@@ -119,9 +125,10 @@ def play(on: Stage, daemon: Daemon, *, until: Callable[[dict[str, Any]], bool], 
 @pytest.fixture
 def on_stage(kube: KubeApiserver, tmp_path: Path) -> Iterable[Stage]:
     """Eight regions with traffic, and the recording rules for plain HTTP, evaluated each second."""
-    rules = tmp_path / "http.yaml"
-    rules.write_text(render(1.0, 1.0)["http.yaml"], encoding="utf-8")
-    with stage(kube, tmp_path, rule_files=[rules]) as on:
+    rules = [tmp_path / name for name in ("http.yaml", "restarts.yaml")]
+    for path in rules:
+        path.write_text(render(1.0, 1.0)[path.name], encoding="utf-8")
+    with stage(kube, tmp_path, rule_files=rules) as on:
         on.traffic.gauges.update(GAUGES)
         plan = november(0.0)
         for target in plan["spec"]["targets"]:

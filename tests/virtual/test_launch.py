@@ -24,5 +24,5 @@ def test_a_canary_that_turns_bad_at_30_percent_goes_to_0_and_never_rises_again()
     assert world.state == "RolledBack"
     at_zero = world.weights_seen[-1][0]
     assert turned < at_zero <= turned + 30, at_zero - turned
-    assert "proven over the limit" in world.status.decisions[-1].message
+    assert "proven worse than" in world.status.decisions[-1].message
     assert at_zero > START

@@ -458,6 +458,8 @@ class World:
             problem = f"Prometheus' clock and this one differ by {abs(self.clock.step):.0f}s"
         if problem:
             return Reading(after=after, through=after, problem=problem)
+        if subject.past:
+            return Reading(after=after, through=max(through, after))
         settled = tuple(self._rows(subject, range(after + series.interval, through + 1, series.interval)))
         newest = range(max(through, after) + series.interval, floor(now) + 1, series.interval)
         return Reading(

@@ -21,6 +21,9 @@ Edits = dict[str, Any]
 _OWN = "what an own metric needs depends on its kind, which stands elsewhere in the plan"
 _SUM = "the schema sees text, not the length that it means"
 _OF = "no rule of the schema compares the days, times and names of windows and freezes"
+_KIND = (
+    "the schema knows what errors, latency and availability need; for the rest it would cost more than its rules may"
+)
 _LATER = "it is in the schema, only this release does not run it"
 _ACROSS = "it compares all criteria or phases with one another, which costs more than the schema's rules may"
 _MIXED = "a schema that allows a word or a mapping cannot say what is in the mapping"
@@ -111,6 +114,9 @@ _G = "spec.phases[0].guardrails[0]"
 _L = "spec.phases[0].guardrails[1]"
 _ERRORS = {"metric": "errors", "below": "1%"}
 _CALM = {"incidents": "critical", "atMost": 0}
+_RESTARTS = {"metric": "restarts", "atMost": 2}
+_COMPARED = {"metric": "errors", "comparedTo": "stable"}
+_SLOW = {"metric": "latency", "below": "500ms", "comparedTo": "stable"}
 
 CASES: tuple[Case, ...] = (
     _good("the base"),
@@ -164,6 +170,15 @@ CASES: tuple[Case, ...] = (
         "seconds of a bare value", metrics__2__value={"query": "x", "unit": "seconds"}, gate__criteria__1__above="90s"
     ),
     _good("a bare value without certainty", gate__criteria__1__certainty=REMOVED),
+    _good(
+        "the limit alone where the error is known",
+        metrics__2__value={"query": "x", "standardError": "y", "unit": "percent"},
+    ),
+    _good(
+        "a value proven at looks",
+        metrics__2__value={"query": "x", "standardError": 'y{track="{{track}}"}', "unit": "percent"},
+        gate__criteria__1={"metric": "uplift", "above": "5.8%", "certainty": "95%"},
+    ),
     _good("empty lists", contacts=[], phase__checkpoints=[], phase__deliverables=[]),
     _good("no windows and no freezes", windows=[], freezes=[]),
     _good("windows by day, over midnight and of a whole day", windows=[_WINDOW, _NIGHT, _SUNDAY]),
@@ -332,6 +347,12 @@ CASES: tuple[Case, ...] = (
     _bad("two selectors in one", f"{_M}.ratio.bad", {"metric.ratio.bad": "a or b"}),
     _bad("an unknown placeholder", f"{_M}.ratio.bad", {"metric.ratio.bad": 'p{a="{{cluster}}"}'}),
     _bad("an unknown placeholder in a query", "spec.metrics[2].value.query", {"metrics.2.value.query": "x{{env}}"}),
+    _bad("an empty standard error", "spec.metrics[2].value.standardError", {"metrics.2.value.standardError": ""}),
+    _bad(
+        "an unknown placeholder in a standard error",
+        "spec.metrics[2].value.standardError",
+        {"metrics.2.value.standardError": "x{{env}}"},
+    ),
     _bad("an interval of half a second", f"{_M}.interval", {"metric.interval": "500ms"}),
     _bad("an interval of an hour", f"{_M}.interval", {"metric.interval": "1h"}),
     _bad("an interval as a number", f"{_M}.interval", {"metric.interval": 10}),
@@ -423,6 +444,18 @@ CASES: tuple[Case, ...] = (
     _bad("a bare value in another unit", f"{_P}.gate.criteria[1].above", {"gate.criteria.1.above": "6s"}, _OWN),
     _bad(
         "a bare value with a certainty", f"{_P}.gate.criteria[1].certainty", {"gate.criteria.1.certainty": "99%"}, _OWN
+    ),
+    _bad(
+        "a value at looks with a time",
+        f"{_P}.gate.criteria[1].for",
+        {"metrics.2.value.standardError": "y", "gate.criteria.1.certainty": "99%"},
+        _OWN,
+    ),
+    _bad(
+        "a guardrail at looks",
+        _G,
+        {"metrics.2.value.standardError": "y", "rail": {"metric": "uplift", "above": "5%"}},
+        _OWN,
     ),
     _bad(
         "a bare value with bad events",
@@ -582,6 +615,66 @@ CASES: tuple[Case, ...] = (
         },
         _ACROSS,
     ),
+    # --- what is counted, and what is compared
+    _good("uptime", gate__criteria=[{"metric": "uptime", "above": "99.95%"}]),
+    _good("uptime as a guardrail", **{"phase.guardrails.+": {"metric": "uptime", "above": "99.95%"}}),
+    _good("restarts", **{"phase.guardrails.+": {"metric": "restarts", "atMost": 2}}),
+    _good("no restarts at a gate", gate__criteria=[{"metric": "restarts", "atMost": 0}]),
+    _good("a ratio", **{"phase.guardrails.+": {**_COMPARED, "ratioBelow": 2}}),
+    _good("a difference", **{"phase.guardrails.+": {**_COMPARED, "differenceBelow": "0.5%"}}),
+    _good("a ratio of slow ones", **{"phase.guardrails.+": {**_SLOW, "ratioBelow": 1.5}}),
+    _bad("restarts without a count", f"{_G}.atMost", {"rail": {"metric": "restarts"}}, _KIND),
+    _bad("restarts below a share", f"{_G}.below", {"rail": {"metric": "restarts", "atMost": 2, "below": "1%"}}, _KIND),
+    _bad("restarts that are sure", f"{_G}.certainty", {"rail": {**_RESTARTS, "certainty": "95%"}}, _KIND),
+    _bad("restarts beside stable", f"{_G}.comparedTo", {"rail": {**_RESTARTS, "comparedTo": "stable"}}, _KIND),
+    _bad("a count of errors", f"{_G}.atMost", {"rail": {**_ERRORS, "atMost": 2}}, _KIND),
+    _bad("uptime without a limit", f"{_G}.above", {"rail": {"metric": "uptime"}}, _KIND),
+    _bad("uptime of everything", f"{_G}.above", {"rail": {"metric": "uptime", "above": "100%"}}, _KIND),
+    _bad("uptime below", f"{_G}.below", {"rail": {"metric": "uptime", "above": "99%", "below": "1%"}}, _KIND),
+    _bad(
+        "uptime of a phase without a length",
+        "spec.phases[1].guardrails[1].metric",
+        {"phases.1.steps": [{"weight": 60}], "phases.1.guardrails": [_ERRORS, {"metric": "uptime", "above": "99%"}]},
+        _KIND,
+    ),
+    _bad("a comparison without a limit", f"{_G}.comparedTo", {"rail": _COMPARED}, _KIND),
+    _bad(
+        "a comparison with two limits",
+        f"{_G}.comparedTo",
+        {"rail": {**_COMPARED, "ratioBelow": 2, "differenceBelow": "1%"}},
+        _KIND,
+    ),
+    _bad("a ratio to nothing", f"{_G}.ratioBelow", {"rail": {**_ERRORS, "ratioBelow": 2}}, _KIND),
+    _bad("a comparison and a limit", f"{_G}.below", {"rail": {**_COMPARED, "below": "1%", "ratioBelow": 2}}, _KIND),
+    _bad(
+        "a comparison by threshold",
+        f"{_G}.certainty",
+        {"rail": {**_COMPARED, "ratioBelow": 2, "certainty": "threshold"}},
+        _KIND,
+    ),
+    _bad(
+        "a comparison of availability",
+        f"{_G}.metric",
+        {"rail": {"metric": "availability", "comparedTo": "stable", "ratioBelow": 2, "above": "99%"}},
+        _KIND,
+    ),
+    _bad(
+        "a ratio of slow ones without an edge",
+        f"{_G}.below",
+        {"rail": {"metric": "latency", "comparedTo": "stable", "ratioBelow": 2}},
+        _KIND,
+    ),
+    _bad(
+        "steps that only restarts prove",
+        _P,
+        {"phase.guardrails": [_RESTARTS], "gate.criteria": [{"metric": "uptime", "above": "99%"}]},
+    ),
+    _bad(
+        "a comparison alone at 100%",
+        "spec.phases[1].guardrails",
+        {"phases.1.steps": [{"weight": 100}], "phases.1.guardrails": [{**_COMPARED, "ratioBelow": 2}]},
+        _KIND,
+    ),
     # --- not yet
     *(
         _bad(f"{name}, not yet", at, {path: value}, _LATER)
@@ -589,26 +682,6 @@ CASES: tuple[Case, ...] = (
             ("contacts", "contacts", [{"role": "on-call", "after": "10m"}], "spec.contacts"),
             ("a cluster", "target.cluster", "east", f"{_T}.cluster"),
             ("a Prometheus", "target.prometheus", "east", f"{_T}.prometheus"),
-            ("uptime", "gate.criteria.+", {"metric": "uptime", "above": "99.95%"}, f"{_P}.gate.criteria[2].metric"),
-            (
-                "uptime as a guardrail",
-                "phase.guardrails.+",
-                {"metric": "uptime", "above": "99.95%"},
-                f"{_P}.guardrails[4].metric",
-            ),
-            ("restarts", "phase.guardrails.+", {"metric": "restarts", "atMost": 2}, f"{_P}.guardrails[4].metric"),
-            (
-                "a count at most",
-                "phase.guardrails.+",
-                {"metric": "restarts", "atMost": 2},
-                f"{_P}.guardrails[4].atMost",
-            ),
-            (
-                "a comparison with stable",
-                "rail",
-                {"metric": "errors", "comparedTo": "stable", "ratioBelow": 2},
-                f"{_G}.comparedTo",
-            ),
         )
     ),
 )
