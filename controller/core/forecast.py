@@ -551,7 +551,7 @@ class _Counts:
             if made.needs_weight is not None:
                 ways.append(f"{format_weight(_rounded_up(made.needs_weight))} of the traffic")
             if made.needs_rate is not None:
-                ways.append(f"{_rate(_up(made.needs_rate))} requests/s")
+                ways.append(_rate(_up(made.needs_rate)))
         ways.append("a wider limit" if ways else "write a wider limit")
         return f"{', '.join(ways[:-1])} or {ways[-1]}" if len(ways) > 1 else ways[0]
 
@@ -571,7 +571,7 @@ class _Counts:
             words += f"; for {SURE:.0%} {self._advice(made)}"
         if made.decides_when_quiet is not None and made.decides_when_quiet < SURE <= made.decides:
             quiet = self.traffic.quiet[made.target]
-            words += f"; in the quietest hours ({_rate(quiet)} requests/s) with {_chance(made.decides_when_quiet)}"
+            words += f"; in the quietest hours ({_rate(quiet)}) with {_chance(made.decides_when_quiet)}"
         if made.catches is not None:
             words += f"; catches {_share(made.catches)} or worse"
         if made.bursts > 1:
@@ -691,7 +691,7 @@ def _need(place: Place, as_good_as: float, bursts: float) -> Need | None:
     most = f" ({wanting.key} wants the most)" if len(counted) > 1 else f" ({wanting.key})"
     sentence = (
         f"{place.name}: decides with {SURE:.0%} within {within} at {place.weight_text} "
-        f"from {_rate(_up(worst))} requests/s{each} on{most}"
+        f"from {_rate(_up(worst))}{each} on{most}"
     )
     return Need(place, worst, wanting.key, sentence)
 
@@ -709,10 +709,10 @@ def _at(made: Forecast) -> str:
     assert made.rate is not None
     weight = format_weight(dict(made.place.weights)[made.target])
     if len(made.place.weights) == 1:
-        return f"at {_rate(made.rate)} requests/s and {weight}"
+        return f"at {_rate(made.rate)} and {weight}"
     if made.alike:
-        return f"at {_rate(made.rate)} requests/s and {weight} of each target"
-    return f"at {_rate(made.rate)} requests/s and {weight} of {made.target}, the thinnest"
+        return f"at {_rate(made.rate)} and {weight} of each target"
+    return f"at {_rate(made.rate)} and {weight} of {made.target}, the thinnest"
 
 
 def _certain(chance: float) -> str:
@@ -738,7 +738,8 @@ def _up(number: float, digits: int = 2) -> float:
 
 
 def _rate(rate: float) -> str:
-    return format_count(rate) if rate >= 1000 else f"{rate:.3g}"
+    said = format_count(rate) if rate >= 1000 else f"{rate:.3g}"
+    return f"{said} request{'' if said == '1' else 's'}/s"
 
 
 def _share(share: float) -> str:
