@@ -8,7 +8,9 @@ import pytest
 
 from controller.adapters.measured import measure_rates
 from controller.adapters.prometheus import Prometheus, PrometheusSettings
+from controller.commands.measuring import measured
 from controller.errors import UnusableError
+from controller.settings import read_settings
 from tests.core.builders import plan, target
 from tests.realparts.prometheus import Prometheus as RealPrometheus
 from tests.realparts.prometheus import config, promtool
@@ -29,6 +31,13 @@ def stored() -> str:
         labels = f'{{namespace="prod",service="main",track="{track}"}}'
         name = f"namespace_service_track:requests:delta10s{labels}"
         lines += [f"{name} {rate * 10 * factor(at):g} {at}" for at in range(first, int(NOW) + 1, 10)]
+    labels = '{namespace="prod",service="main",track="stable"}'
+    lines += ["# TYPE namespace_service_track:request_errors:delta10s gauge"]
+    # Nine at once, every five minutes: a burst each.
+    lines += [
+        f"namespace_service_track:request_errors:delta10s{labels} {9 if at % 300 == 0 else 0} {at}"
+        for at in range(first, int(NOW) + 1, 10)
+    ]
     lines += ["# TYPE http_requests counter"]
     for track, rate in PER_SECOND.items():
         labels = f'{{namespace="prod",service="other",track="{track}"}}'
@@ -44,16 +53,21 @@ def factor(at: int) -> float:
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("prometheus")
     (folder / "stored.txt").write_text(stored())
     command = [str(promtool()), "tsdb", "create-blocks-from", "openmetrics", str(folder / "stored.txt")]
     subprocess.run([*command, str(folder / "data")], check=True, capture_output=True, timeout=300)
     keep = ("--storage.tsdb.retention.time=10y",)
     with RealPrometheus(folder, config=config(), arguments=keep) as server:
-        client = Prometheus(PrometheusSettings(url=server.url))
-        yield client
-        client.close()
+        yield server.url
+
+
+@pytest.fixture(scope="module")
+def source(address: str) -> Iterator[Prometheus]:
+    client = Prometheus(PrometheusSettings(url=address))
+    yield client
+    client.close()
 
 
 def deadline() -> float:
@@ -90,3 +104,12 @@ def test_a_target_of_which_nothing_is_known_is_named_with_what_to_write(source: 
         UnusableError, match=r"target gone: Prometheus knows of no requests .*; write --requests gone=100/s"
     ):
         measure_rates(source, plan(targets=[target("gone")]), NOW, deadline())
+
+
+def test_bad_requests_that_come_nine_at_once_are_measured_as_bursts_of_nine(address: str) -> None:
+    phase = {"name": "ramp", "steps": [{"weight": 5}], "guardrails": [{"metric": "errors", "below": "1%"}]}
+    rates, bursts = measured(read_settings({"prometheus": address}, {}), plan(phases=[phase]), NOW, 30.0)
+    assert rates["main"].median == pytest.approx(10.0, rel=0.001)
+    ((of, factor),) = bursts.items()
+    assert (of[0], of[1].metric) == ("main", "errors")
+    assert factor == pytest.approx(9.0, rel=0.1)
