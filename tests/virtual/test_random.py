@@ -139,19 +139,24 @@ class Story:
     def on_endpoints(self, endpoints: int | None) -> None:
         self.world.endpoints["shop-stable"] = endpoints
 
-    def settle(self) -> None:
-        """All faults stop; whoever is annotated takes it back, the route is put back, and it all comes to rest."""
+    def without_faults(self) -> None:
+        """Everything works again, and a process that was started after it."""
         world = self.world
         self.armed = ""
         world.arrive()
         world.clock.step = 0.0
         world.down = False
         world.problem_of_evidence = ""
-        world.endpoints.clear()
         self.processes = self.processes[-1:]
         self.processes[0][0].frozen = self.processes[0][0].cut = False
         self.start()
         self.processes.pop(0)
+
+    def settle(self) -> None:
+        """All faults stop; whoever is annotated takes it back, the route is put back, and it all comes to rest."""
+        world = self.world
+        world.endpoints.clear()
+        self.without_faults()
         self.on_plan(30)
         world.annotate(hold=None, rollback=None, retry=None)
         world.backends(("shop-stable", 100), ("shop-canary", 0))

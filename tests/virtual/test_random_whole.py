@@ -56,15 +56,7 @@ class WholeStory(Story):
     def end(self) -> None:
         """All faults stop, and somebody rolls back: the canary is at 0 everywhere, and nothing is written any more."""
         world = self.world
-        self.armed = ""
-        world.arrive()
-        world.clock.step = 0.0
-        world.down = False
-        world.problem_of_evidence = ""
-        self.processes = self.processes[-1:]
-        self.processes[0][0].frozen = self.processes[0][0].cut = False
-        self.start()
-        self.processes.pop(0)
+        self.without_faults()
         world.annotate(changes=dict.fromkeys(("hold", "rollback", "retry", "advance", "approve", "reschedule")))
         self.on_plan(10)
         self.on_ticks(4)
