@@ -9,7 +9,8 @@ from typing import Any
 
 from controller.clock import Clock
 from controller.core import weights
-from controller.core.evidence import Fold, decode
+from controller.core.evidence import Fold
+from controller.core.fold_text import decode
 from controller.core.observation import IntentFate, Observation, TargetView
 from controller.core.plan import InvalidPlanError, Plan, Target, parse
 from controller.core.questions import preflight_of, waits_to_return

@@ -20,6 +20,7 @@ from statistics import median
 from typing import Any, Literal
 
 from controller.backtest.shares import Shares
+from controller.core.bursts import burstiness
 from controller.core.evidence import (
     Criterion,
     Fold,
@@ -27,15 +28,13 @@ from controller.core.evidence import (
     Verdict,
     advance,
     begin,
-    burstiness,
-    decode,
-    encode,
     grid,
     in_force,
     judge,
     told_apart,
     weighed,
 )
+from controller.core.fold_text import decode, encode
 from controller.core.looks import NO_LOOKS, Looks
 from controller.core.plan import Phase, Plan
 from controller.core.questions import BURSTS_OVER, companion, criteria_of, judged_on

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from controller.backtest.past import measured_value, parts
 from controller.backtest.picture import Bar, Lane, Picture, Piece, draw, draw_bars, part_in_words
 from controller.commands.ledger import lines_of, opened_file
-from controller.core.evidence import Criterion, Fold, Outcome, decode
+from controller.core.evidence import Criterion, Fold, Outcome
+from controller.core.fold_text import decode
 from controller.core.ledger import Found, read_records
 from controller.core.plan import InvalidPlanError, Plan, parse
 from controller.core.questions import criteria_of, fold_key, judged_on

@@ -9,7 +9,8 @@ from controller.adapters.measured import Rates, measure_rates
 from controller.adapters.prometheus import Prometheus
 from controller.adapters.promql import Confinement
 from controller.adapters.reached import prometheus_settings
-from controller.core.evidence import burstiness, grid
+from controller.core.bursts import burstiness
+from controller.core.evidence import grid
 from controller.core.plan import Plan
 from controller.core.questions import BURSTS_OVER, criteria_of
 from controller.core.series import Series, Subject

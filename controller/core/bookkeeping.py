@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from controller.core.evidence import Criterion, Fold, Outcome, advance, begin, burstiness, in_force
+from controller.core.bursts import burstiness
+from controller.core.evidence import Criterion, Fold, Outcome, advance, begin, in_force
 from controller.core.facts import Judged
 from controller.core.observation import Observation, TargetView
 from controller.core.plan import Phase, Plan, standing

@@ -14,18 +14,16 @@ it, a pass never.
 
 from __future__ import annotations
 
-import struct
-from base64 import b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
-from math import ceil, copysign, exp, expm1, floor, inf, isfinite, log, log1p
+from math import ceil, exp, expm1, floor, inf, log, log1p
 from typing import Literal
 
 from controller.core.looks import NO_LOOKS, Looked, Looks, add_looks, decided, standard_errors, waits_for_gate
-from controller.core.series import RESTARTS, Hour, Pair, Reading, Row, Series
+from controller.core.series import RESTARTS, Pair, Reading, Row, Series
 
 WORSE = (1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0)
 """The alternatives of the fail side, as multiples of the limit."""
@@ -48,8 +46,6 @@ SLOW_SERIES_SUM = 2.109742801236892
 """The sum of 1/(j ln^2 j) over j >= 2, so that weights that fall like it sum to one."""
 CAP = 1e300
 """Beyond every limit that is ever compared with, and far from overflow."""
-_EXACT = 2.0**53
-_BYTES = "~"
 NOT_ASKED = "not asked in this round"
 NO_PROOF = "no proof that Prometheus evaluated alerts"
 LONGEST_GAP = 300.0
@@ -285,43 +281,6 @@ class Verdict:
         if self.criterion.versus:
             return self.phase_compares
         return self.criterion.plain or _passes(self.criterion, self.phase_n, self.phase_x, self.bursts)
-
-
-_FEWEST_BAD = 10.0
-_FEWEST_ROWS = 30
-_HOURS_TO_SPARE = 6
-
-
-def burstiness(hours: Iterable[Hour]) -> float:
-    """How much more the bad events vary from row to row, or from minute to minute, than chance would make them; 1 or more.
-
-    The variance over its mean, each hour around its own share, so that a slow change of either the traffic or the share
-    is none. The worst hour is left out where there are enough: an outage is no burstiness. What chance alone explains
-    counts as 1.
-    """
-    by_length: dict[int, list[Hour]] = {}
-    for hour in hours:
-        by_length.setdefault(hour.seconds, []).append(hour)
-    return max((_dispersion(alike) for alike in by_length.values()), default=1.0)
-
-
-def _dispersion(hours: Iterable[Hour]) -> float:
-    found: list[tuple[float, float, float]] = []
-    for hour in hours:
-        share = hour.x / hour.n
-        if hour.rows < _FEWEST_ROWS or not 0 < share < 1:
-            continue
-        spread = (hour.xx - 2 * share * hour.nx + share * share * hour.nn) * hour.rows / (hour.rows - 1)
-        found.append((spread, hour.x * (1 - share), hour.nn * (share * (1 - share)) ** 2))
-    if len(found) >= _HOURS_TO_SPARE:
-        found.remove(max(found))
-    spread, expected, squares = (sum(part) for part in zip(*found, strict=True)) if found else (0.0, 0.0, 0.0)
-    if expected < _FEWEST_BAD:
-        return 1.0
-    ratio = spread / expected
-    # Twice the standard error of the ratio, were there nothing but chance.
-    by_chance = 2 * (expected + 2 * squares) ** 0.5 / expected
-    return ratio if ratio > 1 + by_chance else 1.0
 
 
 def grid(instant: float, interval: int) -> int:
@@ -573,9 +532,7 @@ def _compare(criterion: Criterion, fold: Fold, rows: Iterable[Row]) -> Fold:
                     if counts_for_pass:
                         evidence[k] = max(evidence[k] + gain, IMPOSSIBLE)
         if own:
-            for k, (log_bad, log_good, divisor) in enumerate(_divided_rates(criterion.limit, fold.bursts)):
-                gain = (row.stable_x * log_bad + (row.stable_n - row.stable_x) * log_good) / divisor
-                own[k] = min((own[k] + weight) * exp(min(gain, 690.0)), CAP)
+            _bet(own, weight, row.stable_n, row.stable_x, _divided_rates(criterion.limit, fold.bursts))
         instants += 1
         n, x, stable_n, stable_x = n + row.n, x + row.x, stable_n + row.stable_n, stable_x + row.stable_x
         if counts_for_pass:
@@ -627,6 +584,16 @@ def _gains(rates: _Rates, row: Pair, bursts: float) -> Iterable[float]:
         yield (row.x * mine + row.stable_x * others + itself) / _divisor_of_a_bet(max(mine, others), bursts)
 
 
+def _bet(
+    detector: list[float], weight: float, n: float, x: float, rates: tuple[tuple[float, float, float], ...]
+) -> None:
+    """Let the counts of one row weigh in each mixture; ``weight`` is of the harm that begins with this row."""
+    good = n - x
+    for k, (log_bad, log_good, divisor) in enumerate(rates):
+        ratio = exp(min((x * log_bad + good * log_good) / divisor, 690.0))
+        detector[k] = min((detector[k] + weight) * ratio, CAP)
+
+
 def _fold(criterion: Criterion, fold: Fold, rows: Iterable[Row]) -> Fold:
     bursts = fold.bursts
     rates = () if criterion.plain else _divided_rates(criterion.limit, bursts)
@@ -649,10 +616,7 @@ def _fold(criterion: Criterion, fold: Fold, rows: Iterable[Row]) -> Fold:
                 window.append(row)
         else:
             weight = _start_weight(instants, fold.horizon) / len(WORSE)
-            good = row.n - row.x
-            for k, (log_bad, log_good, divisor) in enumerate(rates):
-                ratio = exp(min((row.x * log_bad + good * log_good) / divisor, 690.0))
-                detector[k] = min((detector[k] + weight) * ratio, CAP)
+            _bet(detector, weight, row.n, row.x, rates)
         instants += 1
         n += row.n
         x += row.x
@@ -1256,159 +1220,3 @@ def _fewest(enough: Callable[[float], bool]) -> float:
         middle = (low + high) / 2
         low, high = (low, middle) if enough(middle) else (middle, high)
     return ceil(high)
-
-
-def encode(fold: Fold) -> str:
-    """The fold as one string for status, exact to the last bit."""
-    numbers = (fold.n, fold.x, fold.pass_n, fold.pass_x, *fold.detector)
-    window = ",".join(_encode_row(row, fold.newest) for row in fold.window)
-    whole = (fold.began, fold.last, fold.horizon, fold.newest, fold.instants, fold.since)
-    head = (*whole, int(fold.anchored), int(fold.pass_anchored), fold.pass_instants)
-    gap = f"{fold.gap[0]}-{fold.gap[1]}" if any(fold.gap) else ""
-    bursts = "" if fold.bursts == 1 else _encode_number(fold.bursts)
-    # What is empty leaves its space where something follows: the places tell them apart.
-    last = (window, gap, bursts, _encode_beside(fold.beside), _encode_trail(fold))
-    return " ".join((*map(str, head), *map(_encode_number, numbers), *last)).rstrip()
-
-
-def _encode_beside(then: Beside | None) -> str:
-    if then is None:
-        return ""
-    parts = ((then.n, then.x, then.pass_n, then.pass_x), then.evidence, then.phase_evidence, then.detector)
-    return "/".join(",".join(map(_encode_number, part)) for part in parts)
-
-
-def _encode_trail(fold: Fold) -> str:
-    """Instants as seconds before the newest one; of what has not been bad since then, the counts are the fold's own."""
-    trail, newest = fold.trail, fold.newest
-    marks = ""
-    if trail.marks is not None:
-        first, first_n, second, second_n = trail.marks
-        marks = f"/{newest - first},{_encode_number(first_n)},{newest - second},{_encode_number(second_n)}"
-    if trail == Trail(newest, fold.n, fold.x, *_of_stable(fold), marks=trail.marks) and newest:
-        return "=" + marks
-    if not trail.bad_since:
-        return (_encode_number(trail.weight) if trail.weight else "") + marks
-    numbers = (trail.n, trail.x, trail.stable_n, trail.stable_x, trail.weight)
-    kept = numbers if fold.beside is not None else numbers[:2]
-    return ",".join((str(newest - trail.bad_since), *map(_encode_number, kept))) + marks
-
-
-def _of_stable(fold: Fold) -> tuple[float, float]:
-    return (0.0, 0.0) if fold.beside is None else (fold.beside.n, fold.beside.x)
-
-
-def _encode_number(number: float) -> str:
-    """The shortest exact text: status holds hundreds of these. What is whole is decimal, the rest the eight bytes."""
-    number = float(number)
-    if number.is_integer() and abs(number) < _EXACT and (number or copysign(1.0, number) > 0):
-        return str(int(number))
-    return _BYTES + urlsafe_b64encode(struct.pack(">d", number)).decode().rstrip("=")
-
-
-def decode(text: str) -> Fold:
-    """The fold that ``encode`` wrote.
-
-    Raises:
-        ValueError: the text is not one that ``encode`` wrote.
-    """
-    parts = text.split(" ")
-    whole = (int(part) for part in parts[:9])
-    began, last, horizon, newest, instants, since, anchored, pass_anchored, pass_instants = whole
-    n, x, pass_n, pass_x, *detector = (_decode_number(part) for part in parts[9 : 13 + len(WORSE)])
-    if len(detector) != len(WORSE):
-        raise ValueError("the fold has not as many numbers as it should")
-    rest = parts[13 + len(WORSE) :]
-    rows = rest[0].split(",") if rest and rest[0] else []
-    window = tuple(_decode_row(row, newest) for row in rows)
-    rest += [""] * (5 - len(rest))
-    gap_from, gap_to = (int(part) for part in rest[1].split("-")) if rest[1] else (0, 0)
-    bursts = _decode_number(rest[2]) if rest[2] else 1.0
-    if bursts < 1:
-        raise ValueError(f"the evidence is divided by {bursts:g}, which is less than 1")
-    fold = Fold(
-        began=began,
-        last=last,
-        horizon=horizon,
-        newest=newest,
-        instants=instants,
-        anchored=bool(anchored),
-        n=n,
-        x=x,
-        detector=tuple(detector),
-        since=since,
-        pass_anchored=bool(pass_anchored),
-        pass_n=pass_n,
-        pass_x=pass_x,
-        pass_instants=pass_instants,
-        window=window,
-        gap=(gap_from, gap_to),
-        bursts=bursts,
-        beside=_decode_beside(rest[3]) if rest[3] else None,
-    )
-    return replace(fold, trail=_decode_trail(rest[4], fold)) if rest[4] else fold
-
-
-def _decode_trail(text: str, fold: Fold) -> Trail:
-    since, _, marked = text.partition("/")
-    marks = None
-    if marked:
-        first, first_n, second, second_n = marked.split(",")
-        counts = _decode_number(first_n), _decode_number(second_n)
-        marks = (fold.newest - int(first), counts[0], fold.newest - int(second), counts[1])
-    if since == "=":
-        return Trail(fold.newest, fold.n, fold.x, *_of_stable(fold), marks=marks)
-    ago, *numbers = since.split(",")
-    if not numbers:
-        return Trail(weight=_decode_number(ago) if ago else 0.0, marks=marks)
-    if len(numbers) != (2 if fold.beside is None else 5):
-        raise ValueError("the trail has not as many numbers as it should")
-    n, x, *beside = map(_decode_number, numbers)
-    stable_n, stable_x, weight = beside or (0.0, 0.0, 0.0)
-    return Trail(fold.newest - int(ago), n, x, stable_n, stable_x, weight, marks)
-
-
-def _decode_beside(text: str) -> Beside:
-    counts, *lists = (
-        tuple(_decode_number(number) for number in part.split(",")) if part else () for part in text.split("/")
-    )
-    n, x, pass_n, pass_x = counts
-    evidence, phase_evidence, detector = lists
-    if (len(evidence), len(phase_evidence), len(detector)) not in (
-        (len(BETTER), len(BETTER), 0),
-        (0, 0, len(WORSE)),
-    ):
-        raise ValueError("the comparison has not as many numbers as it should")
-    return Beside(n, x, pass_n, pass_x, evidence, phase_evidence, detector)
-
-
-def _encode_row(row: Row, newest: int) -> str:
-    """The instant as seconds before the newest one, in a form that says so; a row of one event leaves the one out."""
-    n = "" if row.n == 1 else _encode_number(row.n)
-    return f"{_encode_number(newest - row.at)};{n};{_encode_number(row.x)}"
-
-
-def _decode_row(text: str, newest: int) -> Row:
-    if ";" not in text:
-        # As former versions wrote it.
-        at, n, x = (_decode_number(number) for number in text.split(":"))
-        return Row(at, n, x)
-    ago, events, worst = text.split(";")
-    return Row(newest - _decode_number(ago), _decode_number(events) if events else 1.0, _decode_number(worst))
-
-
-def _decode_number(text: str) -> float:
-    try:
-        if text.startswith(_BYTES):
-            number = float(struct.unpack(">d", b64decode(text[1:] + "=", altchars=b"-_", validate=True))[0])
-        else:
-            # Former versions wrote hexadecimal.
-            number = float.fromhex(text) if "x" in text else float(text)
-    except OverflowError:
-        number = inf
-    except struct.error as error:
-        raise ValueError(f"{text!r} is no number") from error
-    if not isfinite(number):
-        # NaN would compare as false with every limit: a detector that can never fail.
-        raise ValueError(f"{text!r} is no finite number")
-    return number

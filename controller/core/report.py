@@ -7,7 +7,8 @@ from typing import Any
 
 from controller.core.bookkeeping import lowered
 from controller.core.decide import LONGEST_MESSAGE, Decision
-from controller.core.evidence import NOT_ASKED, Outcome, Verdict, encode
+from controller.core.evidence import NOT_ASKED, Outcome, Verdict
+from controller.core.fold_text import encode
 from controller.core.status import Condition, CriterionStatus, DecisionRecord, State, Status, write_status
 from controller.core.units import format_count, format_weight
 from controller.core.words import measured, sentence

@@ -17,7 +17,8 @@ import pytest
 from controller.adapters.prometheus import Answer, PrometheusSettings
 from controller.adapters.prometheus import Prometheus as Adapter
 from controller.core.criteria import resolve
-from controller.core.evidence import Criterion, Fold, Outcome, Verdict, advance, begin, decode, encode, judge
+from controller.core.evidence import Criterion, Fold, Outcome, Verdict, advance, begin, judge
+from controller.core.fold_text import decode, encode
 from controller.core.series import Reading, RecordedForm, launch_wide
 from controller.core.spec import GateCriterion
 from controller.gather import Gatherer

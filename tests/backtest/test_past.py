@@ -11,7 +11,8 @@ import pytest
 from controller.backtest.past import TRIES, Backtest, OtherBacktestError, PastUnreadableError, Span
 from controller.backtest.shares import Shares
 from controller.commands.backtest import summary
-from controller.core.evidence import Criterion, advance, begin, burstiness, grid, in_force, judge
+from controller.core.bursts import burstiness
+from controller.core.evidence import Criterion, advance, begin, grid, in_force, judge
 from controller.core.plan import parse
 from controller.core.series import Reading, Row, Subject, hours_of
 from controller.core.words import sentence

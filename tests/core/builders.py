@@ -9,13 +9,15 @@ from functools import lru_cache
 from math import floor
 from typing import Any
 
+from controller.core.criteria import resolve
 from controller.core.decide import Decision, decide
 from controller.core.evidence import Criterion, Fold, grid
 from controller.core.observation import IntentFate, Observation, TargetView
 from controller.core.plan import InvalidPlanError, Plan, parse
 from controller.core.questions import questions
 from controller.core.report import retreated, with_evidence
-from controller.core.series import Hour, Reading, Row, Series, Subject
+from controller.core.series import Hour, Reading, RecordedForm, Row, Series, Subject
+from controller.core.spec import GateCriterion
 from controller.core.status import State, Status, read_status, write_status
 
 NOW = 1_700_000_000.0
@@ -37,6 +39,11 @@ def criterion(**changes: Any) -> Criterion:
         limit_text="0.5%",
     )
     return replace(usual, **changes)
+
+
+def resolved(**fields: object) -> Criterion:
+    """The criterion of a gate as a plan would have it."""
+    return resolve(GateCriterion.model_validate(fields), {}, RecordedForm())
 
 
 def target(name: str = "main", stable: str = "", canary: str = "") -> dict[str, Any]:

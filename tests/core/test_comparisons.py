@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.core.criteria import resolve
 from controller.core.evidence import (
     BETTER,
     BETTER_BY,
@@ -24,18 +23,16 @@ from controller.core.evidence import (
     _ratio_rates,
     advance,
     begin,
-    decode,
-    encode,
     fail_bar,
     in_force,
     judge,
     us_or_world,
 )
-from controller.core.series import Pair, Reading, RecordedForm, Row, Subject, beside
-from controller.core.spec import Guardrail
+from controller.core.fold_text import decode, encode
+from controller.core.series import Pair, Reading, Row, Subject, beside
 from controller.core.status import State
 from controller.core.words import sentence
-from tests.core.builders import INTERVAL, NOW, Course, Traffic, course, criterion, plan, ramp, target
+from tests.core.builders import INTERVAL, NOW, Course, Traffic, course, criterion, plan, ramp, resolved, target
 
 LOWEST = 200
 """Runs of a simulation; a rate of 5 % and more shows in them."""
@@ -43,8 +40,7 @@ LOWEST = 200
 
 def compared(**fields: object) -> Criterion:
     """The criterion as a plan would have it."""
-    written = {"metric": "errors", "comparedTo": "stable", **fields}
-    return resolve(Guardrail.model_validate(written), {}, RecordedForm())
+    return resolved(**{"metric": "errors", "comparedTo": "stable", **fields})
 
 
 RATIO = compared(ratioBelow=2)

@@ -25,13 +25,12 @@ from controller.core.evidence import (
     _start_weight,
     advance,
     begin,
-    decode,
-    encode,
     in_force,
     judge,
     log_evidence_of_pass,
     requests_to_pass,
 )
+from controller.core.fold_text import decode, encode
 from controller.core.series import Reading, Row
 from tests.core.builders import ERRORS, INTERVAL, NOW, criterion
 

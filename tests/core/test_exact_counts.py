@@ -10,35 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.core.criteria import resolve
-from controller.core.evidence import (
-    Criterion,
-    Fold,
-    Outcome,
-    Verdict,
-    advance,
-    begin,
-    burstiness,
-    decode,
-    encode,
-    in_force,
-    judge,
-)
+from controller.core.bursts import burstiness
+from controller.core.evidence import Criterion, Fold, Outcome, Verdict, advance, begin, in_force, judge
+from controller.core.fold_text import decode, encode
 from controller.core.ledger import record, redecide
 from controller.core.questions import questions
-from controller.core.series import Reading, RecordedForm, Row, Subject, hours_of
+from controller.core.series import Reading, Row, Subject, hours_of
 from controller.core.signals import Signal
-from controller.core.spec import GateCriterion
 from controller.core.status import State
 from controller.core.words import measured, sentence
-from tests.core.builders import INTERVAL, NOW, Course, course, ramp
+from tests.core.builders import INTERVAL, NOW, Course, course, ramp, resolved
 
 HOUR = 3600.0
-
-
-def resolved(**fields: Any) -> Criterion:
-    """The criterion as a plan would have it."""
-    return resolve(GateCriterion.model_validate(fields), {}, RecordedForm())
 
 
 RESTARTS = resolved(metric="restarts", atMost=2)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from controller.core.alerts import Alert
 from controller.core.criteria import resolve
-from controller.core.evidence import Criterion, Fold, Outcome, Verdict, advance, begin, decode, encode, in_force, judge
+from controller.core.evidence import Criterion, Fold, Outcome, Verdict, advance, begin, in_force, judge
+from controller.core.fold_text import decode, encode
 from controller.core.normal_form import OWN_ALERTS
 from controller.core.plan import InvalidPlanError, Plan, parse
 from controller.core.series import Reading, RecordedForm, Row

@@ -13,19 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, multivariate_normal, norm
 
-from controller.core.evidence import (
-    Criterion,
-    Fold,
-    Outcome,
-    Verdict,
-    advance,
-    bar_of_looks,
-    begin,
-    decode,
-    encode,
-    in_force,
-    judge,
-)
+from controller.core.evidence import Criterion, Fold, Outcome, Verdict, advance, bar_of_looks, begin, in_force, judge
+from controller.core.fold_text import decode, encode
 from controller.core.forecast import Traffic, forecasts, needs
 from controller.core.looks import NO_LOOKS, Looks, beyond, decided, standard_errors
 from controller.core.plan import InvalidPlanError, Plan, parse

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controller.core.evidence import decode
+from controller.core.fold_text import decode
 from controller.core.report import KEPT_DECISIONS, LONGEST_RECORD, presented, with_evidence
 from controller.core.status import Hold, Intent, State, Status, TargetStatus
 from tests.core.builders import NOW, Course, bad, course, ramp

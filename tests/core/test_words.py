@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.core.criteria import resolve
 from controller.core.evidence import (
     PRESENT_SECONDS,
     Criterion,
@@ -18,8 +17,6 @@ from controller.core.evidence import (
     Verdict,
     advance,
     begin,
-    decode,
-    encode,
     in_force,
     judge,
     requests_to_fail,
@@ -27,10 +24,10 @@ from controller.core.evidence import (
     told_apart,
     us_or_world,
 )
-from controller.core.series import Pair, Reading, RecordedForm, Row
-from controller.core.spec import GateCriterion, Guardrail
+from controller.core.fold_text import decode, encode
+from controller.core.series import Pair, Reading, Row
 from controller.core.words import measured, sentence, shape, told
-from tests.core.builders import ERRORS, INTERVAL, NOW, criterion
+from tests.core.builders import ERRORS, INTERVAL, NOW, criterion, resolved
 
 HEAD = "errors below 0.5% (main): "
 LATENCY = criterion(
@@ -49,16 +46,11 @@ THRESHOLD = criterion(certainty=None, window=90.0)
 HOUR = 3600.0
 
 
-def resolved(**fields: object) -> Criterion:
-    """The criterion as a plan would have it."""
-    return resolve(Guardrail.model_validate(fields), {}, RecordedForm())
-
-
 RATIO = resolved(metric="errors", comparedTo="stable", ratioBelow=2)
 DIFFERENCE = resolved(metric="errors", comparedTo="stable", differenceBelow="0.5%")
 RESTARTS = resolved(metric="restarts", atMost=2)
 UPTIME = resolved(metric="uptime", above="99%")
-INCIDENTS = resolve(GateCriterion.model_validate({"incidents": "critical", "atMost": 0}), {}, RecordedForm())
+INCIDENTS = resolved(incidents="critical", atMost=0)
 
 
 def verdict(outcome: Outcome, **changes: Any) -> Verdict:

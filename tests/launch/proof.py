@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 
 from controller.adapters.prometheus import Prometheus, PrometheusSettings
-from controller.core.evidence import Outcome, advance, decode, judge
+from controller.core.evidence import Outcome, advance, judge
+from controller.core.fold_text import decode
 from controller.core.plan import parse
 from controller.core.questions import criteria_of, fold_key
 from controller.core.series import RecordedForm, Subject
