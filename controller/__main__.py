@@ -43,6 +43,7 @@ for _verb in (
     overrides.advance,
     overrides.reschedule,
     overrides.retry,
+    overrides.ack,
 ):
     app.command(epilog=overrides.EPILOG)(_verb)
 app.command(epilog=explain.EPILOG)(explain.explain)

@@ -7,18 +7,21 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 from controller.adapters.alertmanager import ANSWER_VALID_SECONDS, AlertSender, DeliveryCheck
 from controller.adapters.events import EventWriter
 from controller.adapters.files import Files
+from controller.adapters.incidents import IncidentSources
 from controller.adapters.kubernetes import PODS_VALID_SECONDS, Kubernetes, KubernetesSettings
 from controller.adapters.ledger_file import LedgerFile
 from controller.adapters.prometheus import Prometheus
 from controller.adapters.promql import Confinement
 from controller.adapters.reached import prometheus_settings
+from controller.adapters.silences import SilenceCheck
 from controller.clock import SystemClock
-from controller.core.alerts import alerts_of_decision
+from controller.core.alerts import alerts_of_decision, never_silenced
 from controller.core.decide import Decision
 from controller.core.observation import TargetView
 from controller.core.series import RecordedForm
@@ -31,23 +34,34 @@ from controller.ports import Cluster
 from controller.reconcile import Reconciler
 from controller.settings import Settings
 from controller.telemetry import Telemetry, configure_logging
+from controller.timed import TimedQueries, timed_cluster
+from controller.tls import Certificates
+from controller.webhook import Webhook
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 
 
-class _Recorder(Telemetry):
+class DaemonRecorder(Telemetry):
     """Telemetry that also keeps the alerts of each launch up to date."""
 
     def __init__(self, sender: AlertSender | None) -> None:
         super().__init__()
         self.sender = sender
+        self.silences: SilenceCheck | None = None
 
     def judged(self, key: LaunchKey, decision: Decision, views: tuple[TargetView, ...]) -> None:
+        """Tell people, too, of what they have to hear of now."""
         super().judged(key, decision, views)
-        if self.sender is not None:
-            self.sender.publish(key, alerts_of_decision(key, decision))
+        if self.sender is None:
+            return
+        silenced = self.silences.since if self.silences is not None else never_silenced
+        try:
+            self.sender.publish(key, alerts_of_decision(key, decision, silenced))
+        except Exception as error:  # noqa: BLE001 - what cannot be told must not keep a rollback from being written
+            self.alert_failed(error)
 
     def forgotten(self, key: LaunchKey) -> None:
+        """Tell nobody of it any more, either."""
         super().forgotten(key)
         if self.sender is not None:
             self.sender.publish(key, ())
@@ -57,13 +71,21 @@ def run(settings: Settings) -> int:
     """Build the parts and turn until a signal says stop; the exit code."""
     configure_logging(json=settings.log_json, level=settings.log_level)
     clock = SystemClock()
-    recorder = _Recorder(None)
+    recorder = DaemonRecorder(None)
     if settings.alertmanagers:
         recorder.sender = AlertSender(
             settings.alertmanagers,
             external_url=settings.external_url,
+            runbook_url=settings.runbook_url,
             clock=clock.now,
             on_failure=recorder.alert_failed,
+            on_sent=recorder.alerts_were_sent,
+        )
+        recorder.silences = SilenceCheck(
+            settings.alertmanagers,
+            recorder.sender.firing,
+            clock=clock.now,
+            on_failure=lambda error: recorder.failed(None, "reading silences", error),
         )
     delivery = DeliveryCheck(
         settings.alertmanagers,
@@ -87,12 +109,31 @@ def run(settings: Settings) -> int:
     events = None
     if isinstance(cluster, Kubernetes):
         recorder.events = events = EventWriter(cluster.write_event, recorder.event_dropped)
-    gatherer = Gatherer(Prometheus(prometheus_settings(settings)), confinement=Confinement(enforced=settings.confine))
+    source = Prometheus(prometheus_settings(settings))
+    prometheus = TimedQueries(source, recorder.queried)
+    confinement = Confinement(enforced=settings.confine, watchdog=tuple(settings.alertmanager_watchdog.items()))
+    gatherer = Gatherer(prometheus, confinement=confinement)
+    incidents = IncidentSources(
+        gatherer,
+        source,
+        settings.alertmanagers,
+        watchdog=settings.alertmanager_watchdog,
+        clock=clock.now,
+        resend=settings.alertmanager_resend,
+        on_failure=lambda problem: recorder.note("incidents", problem=problem),
+        valid=max(ANSWER_VALID_SECONDS, 3 * settings.tick),
+    )
+    written = timed_cluster(cluster, recorder.wrote)
+    recorder.serves(
+        tick=settings.tick,
+        alertmanagers=len(set(settings.alertmanagers)),
+        in_sync=lambda: cluster.synced() and not cluster.problem(),
+    )
     loop = Loop(
         cluster,
         lambda background: Reconciler(
-            cluster,
-            gatherer,
+            written,
+            incidents,
             recorder,
             clock,
             recorded=recorded,
@@ -105,8 +146,33 @@ def run(settings: Settings) -> int:
         tick=settings.tick,
         workers=settings.workers,
     )
+    webhook = None
+    if settings.webhook_token_file or settings.webhook_client_ca_file:
+        webhook = Webhook(
+            Path(settings.webhook_token_file) if settings.webhook_token_file else None,
+            cluster.launches,
+            loop.look_soon,
+            lambda problem: recorder.note("webhook", problem=problem),
+            certificate=bool(settings.webhook_client_ca_file),
+        )
+    certificates = None
+    if settings.listen_cert_file:
+        try:
+            certificates = Certificates(
+                settings.listen_cert_file, settings.listen_key_file, settings.webhook_client_ca_file
+            )
+        except OSError as error:
+            _say(f"--listen-cert-file, --listen-key-file or --webhook-client-ca-file cannot be used: {error}")
+            return EXIT_USAGE
     try:
-        health = HealthServer(*settings.listen, stuck=loop.stuck, unready=loop.unready, metrics=recorder.exposition)
+        health = HealthServer(
+            *settings.listen,
+            stuck=loop.stuck,
+            unready=loop.unready,
+            metrics=recorder.exposition,
+            webhook=webhook,
+            certificates=certificates,
+        )
     except OSError as error:
         _say(f"--listen {settings.listen[0]}:{settings.listen[1]}: {error.strerror}")
         return EXIT_USAGE
@@ -122,7 +188,7 @@ def run(settings: Settings) -> int:
         ended = loop.run()
     finally:
         gatherer.close()
-        _stop_all(delivery, ledger, events, recorder.sender)
+        _stop_all(delivery, recorder.silences, incidents, ledger, events, recorder.sender)
         health.stop()
     recorder.note("stopped", clean=ended)
     return EXIT_OK if ended else EXIT_FAILED

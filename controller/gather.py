@@ -32,7 +32,7 @@ from controller.adapters.promql import (
     question,
 )
 from controller.core import normal_form
-from controller.core.series import RESTARTS, Reading, Row, Series, Subject, hours_of
+from controller.core.series import RESTARTS, Reading, Row, Series, Subject, Unproven, hours_of
 from controller.core.units import format_duration
 from controller.errors import AdapterError, RefusedError, UnansweredError, UnusableError
 
@@ -62,10 +62,18 @@ MANY_SUBJECTS = 1000
 _ROUNDING = 1e-9
 
 Key: TypeAlias = tuple[str, ...]
-Count: TypeAlias = tuple[float, float] | str
+Count: TypeAlias = "tuple[float, float] | _Unproven | str"
 """n and x of one instant, or why they are unusable."""
 Outcome: TypeAlias = dict[int, Count] | AdapterError
 """Of one subject in one request: its counts by instant (epoch milliseconds), or an error."""
+
+
+class _Unproven(NamedTuple):
+    """Of incidents: what fires at an instant without proof that this is all."""
+
+    firing: float
+    begun: float
+    why: str
 
 
 class RangeSource(Protocol):
@@ -501,11 +509,32 @@ def _estimates(error: AnsweredSeries | None, value: AnsweredSeries | None) -> Ou
     return outcome
 
 
-def _incidents(begun: AnsweredSeries | None, firing: AnsweredSeries | None, alive: AnsweredSeries | None) -> Outcome:
-    """Zero is what nobody counted while Prometheus was at work; while it was not, nothing is known."""
+def _incidents(begun: AnsweredSeries | None, firing: AnsweredSeries | None, doubt: AnsweredSeries | None) -> Outcome:
+    """Zero is what nobody counted while Prometheus was at work; while it was not, only what fires is known."""
     begun_at: Mapping[int, float] = begun.values if begun else {}
     firing_at: Mapping[int, float] = firing.values if firing else {}
-    return {t: (firing_at.get(t, 0.0), begun_at.get(t, 0.0)) for t in (alive.values if alive else {})}
+    outcome: dict[int, Count] = {}
+    for instant, missing in (doubt.values if doubt else {}).items():
+        n, x = firing_at.get(instant, 0.0), begun_at.get(instant, 0.0)
+        outcome[instant] = _Unproven(n, x, _doubt(int(missing))) if missing else (n, x)
+    return outcome
+
+
+def _doubt(missing: int) -> str:
+    """What :func:`normal_form.alerting_doubt` found, and what to do about it."""
+    if missing & normal_form.NO_WATCHDOG:
+        return (
+            "Prometheus shows no alert that always fires; load such a rule (alert: Watchdog, expr: vector(1)), "
+            "or name the labels of the one that there is with --alertmanager-watchdog"
+        )
+    if missing & normal_form.NO_GROUPS:
+        return (
+            "Prometheus has no prometheus_rule_group_last_evaluation_timestamp_seconds, so that nothing tells whether "
+            "its rules run; let it scrape itself"
+        )
+    late = missing // normal_form.LATE_GROUP
+    what = "a rule group was" if late == 1 else f"{late} rule groups were"
+    return f"{what} not evaluated in time; see prometheus_rule_group_last_evaluation_timestamp_seconds in Prometheus"
 
 
 def _uptime(failed: AnsweredSeries | None, requests: AnsweredSeries | None, live: AnsweredSeries | None) -> Outcome:
@@ -597,12 +626,22 @@ def _reading(want: _Want, deadline_s: float, *, past: bool = False) -> Reading:
         return Reading(after, after, problem=problem)
     settled: list[Row] = []
     tail: list[Row] = []
+    unproven = ""
     for instant, count in sorted(want.found.items()):
         if instant > want.after and not isinstance(count, str):
+            unproven = ""
+            if isinstance(count, _Unproven):
+                unproven = count.why
+                if not (count.firing or count.begun):
+                    continue
+                row: Row = Unproven(instant / 1000, count.firing, count.begun)
+            else:
+                row = Row(instant / 1000, count[0], count[1])
             if instant <= through:
-                settled.append(Row(instant / 1000, count[0], count[1]))
+                settled.append(row)
             elif complete and instant > want.through:
-                tail.append(Row(instant / 1000, count[0], count[1]))
+                tail.append(row)
     if want.subject.past:
         return Reading(after, through // 1000, hours=hours_of(settled, want.subject.series.interval))
-    return Reading(after, (want.through if complete else through) // 1000, tuple(settled), tuple(tail))
+    reached = (want.through if complete else through) // 1000
+    return Reading(after, reached, tuple(settled), tuple(tail), unproven=unproven)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +24,8 @@ FOLLOWER_SECONDS = 0.5
 LONGEST_GATHER = 9.0
 SHORTEST_GATHER = 2.0
 AGAIN_SECONDS = 0.05
+SOON_SECONDS = 1.0
+"""Rounds that somebody asked for begin this far apart, however often they ask."""
 STUCK_TICKS = 3
 STUCK_SECONDS = 30.0
 
@@ -99,11 +101,19 @@ class Workers:
 
 
 @dataclass(frozen=True, slots=True)
+class _Soon:
+    """These launches should be looked at with evidence before their tick."""
+
+    keys: frozenset[LaunchKey]
+
+
+@dataclass(frozen=True, slots=True)
 class _Gathered:
     looked: Round
     readings: Mapping[Subject, Reading]
     started: float
     seconds: float
+    whole: bool = True
 
 
 class Loop:
@@ -123,7 +133,10 @@ class Loop:
         self._workers = Workers(workers, lambda error: recorder.failed(None, "deciding", error))
         self._gatherer = Workers(1, self._gather_failed)
         self._reconciler = make_reconciler(self._workers)
-        self._events: queue.SimpleQueue[LaunchKey | _Gathered | None] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[LaunchKey | _Gathered | _Soon | None] = queue.SimpleQueue()
+        self._soon: set[LaunchKey] = set()
+        self._soon_at = clock.steady()
+        self._some_asked = False
         self._gathering_since: float | None = None
         self._queued: set[LaunchKey] = set()
         self._lock = threading.Lock()
@@ -151,6 +164,11 @@ class Loop:
             return self._cluster.problem() or "the launches are not listed yet"
         return "" if self._rounds else "no round was made yet"
 
+    def look_soon(self, keys: Iterable[LaunchKey]) -> None:
+        """Ask Prometheus for these launches before their tick; callable from any thread, returns at once."""
+        if wanted := frozenset(keys):
+            self._events.put(_Soon(wanted))
+
     def stop(self) -> None:
         """End ``run`` soon; callable from a signal handler and from any thread."""
         self._stopping.set()
@@ -163,13 +181,23 @@ class Loop:
         due = self._clock.steady()
         while not self._stopping.is_set():
             now = self._beat = self._clock.steady()
-            if now >= due:
+            # A tick waits for a look at some launches that is under way, and is not missed for it.
+            if now >= due and not self._some_asked:
                 # Missed ticks are not made up for: the next one asks for everything that came in between.
                 due += self._tick * max(1, int((now - due) / self._tick) + 1)
+                self._soon.clear()
                 self._start_tick(now)
                 continue
+            if self._soon and now >= self._soon_at and self._gathering_since is None:
+                keys, self._soon = frozenset(self._soon), set()
+                self._soon_at = now + SOON_SECONDS
+                self._start_tick(now, keys)
+                continue
+            pause = min(max(AGAIN_SECONDS, due - now), 1.0)
+            if self._soon:
+                pause = min(pause, max(AGAIN_SECONDS, self._soon_at - now))
             try:
-                event = self._events.get(timeout=min(due - now, 1.0))
+                event = self._events.get(timeout=pause)
             except queue.Empty:
                 continue
             self._handle(event)
@@ -181,7 +209,8 @@ class Loop:
         follower.join(FOLLOWER_SECONDS)
         return ended
 
-    def _start_tick(self, now: float) -> None:
+    def _start_tick(self, now: float, only: frozenset[LaunchKey] | None = None) -> None:
+        """Look at all launches, or at some of them before it is their time."""
         if not self._cluster.synced():
             return
         if self._gathering_since is not None:
@@ -189,29 +218,31 @@ class Loop:
             return
         launches = self._cluster.launches()
         self._reconciler.forget_all_but([launch.key for launch in launches])
+        if only is not None:
+            launches = [launch for launch in launches if launch.key in only]
         try:
             looked = self._reconciler.look(launches)
         except Exception as error:  # noqa: BLE001 - the loop must go on, whatever one object holds
             self._recorder.failed(None, "looking", error)
             return
         if not looked.wanted:
-            self._settle_all(_Gathered(looked, {}, now, 0.0))
+            self._settle_all(_Gathered(looked, {}, now, 0.0, only is None))
             return
-        self._gathering_since = now
+        self._gathering_since, self._some_asked = now, only is not None
         deadline = min(max(0.9 * self._tick, SHORTEST_GATHER), LONGEST_GATHER)
-        self._gatherer.submit(lambda: self._gather(looked, now, deadline), Workers.NORMAL)
+        self._gatherer.submit(lambda: self._gather(looked, now, deadline, whole=only is None), Workers.NORMAL)
 
-    def _gather(self, looked: Round, started: float, deadline: float) -> None:
+    def _gather(self, looked: Round, started: float, deadline: float, *, whole: bool) -> None:
         asked_at = self._clock.steady()
         readings = self._reconciler.gather(looked, deadline)
-        self._events.put(_Gathered(looked, readings, started, self._clock.steady() - asked_at))
+        self._events.put(_Gathered(looked, readings, started, self._clock.steady() - asked_at, whole))
 
     def _gather_failed(self, error: BaseException) -> None:
         self._recorder.failed(None, "gathering", error)
-        self._gathering_since = None
+        self._gathering_since, self._some_asked = None, False
 
     def _settle_all(self, gathered: _Gathered) -> None:
-        self._gathering_since = None
+        self._gathering_since, self._some_asked = None, False
         with self._lock:
             # A launch that still waits for its turn is in no hurry for a second one.
             keys = [key for key in gathered.looked.seen if key not in self._queued]
@@ -237,10 +268,12 @@ class Loop:
             self._workers.submit(partial(settle, key), Workers.NORMAL)
 
     def _round_done(self, gathered: _Gathered) -> None:
+        if not gathered.whole:
+            return
         self._rounds += 1
         self._recorder.round_done(self._clock.steady() - gathered.started, gathered.seconds)
 
-    def _handle(self, event: LaunchKey | _Gathered | None) -> None:
+    def _handle(self, event: LaunchKey | _Gathered | _Soon | None) -> None:
         """Take this event and all that wait behind it: many changes at once are one look at the fleet."""
         changed: dict[LaunchKey, None] = {}
         while True:
@@ -248,6 +281,8 @@ class Loop:
                 changed[event] = None
             elif isinstance(event, _Gathered):
                 self._settle_all(event)
+            elif isinstance(event, _Soon):
+                self._soon |= event.keys
             try:
                 event = self._events.get_nowait()
             except queue.Empty:

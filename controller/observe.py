@@ -16,7 +16,7 @@ from controller.core.plan import InvalidPlanError, Plan, Target, parse
 from controller.core.questions import preflight_of, waits_to_return
 from controller.core.series import RecordedForm
 from controller.core.spec import API_VERSION, KIND
-from controller.core.status import State, Status, UnreadableStatusError
+from controller.core.status import Alarm, State, Status, UnreadableStatusError
 from controller.core.world import Launch, LaunchKey, Route, RouteKey
 from controller.ports import Alerting, Cluster
 
@@ -51,6 +51,7 @@ class Memory:
     lower_not_before: float = -1e9
     recording: bool = False
     gate_judged_at: float | None = None
+    alarms: tuple[Alarm, ...] = ()
     unwritable: Mapping[str, str] = field(default_factory=dict)
     tried_at: float = -1e9
     busy: threading.Lock = field(default_factory=threading.Lock)
@@ -168,6 +169,7 @@ class Observer:
             guarded=launch.finalized,
             alerting=self._alerting_problem(launch.plan, status, now),
             gate_judged_at=memory.gate_judged_at,
+            alarms=memory.alarms,
         )
 
     def _alerting_problem(self, plan: Plan | InvalidPlanError, status: Status, now: float) -> str:

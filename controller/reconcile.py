@@ -183,6 +183,7 @@ class Reconciler:
         for _ in range(TRIES):
             decision = decide(seen)
             memory.gate_judged_at = decision.gate_judged_at
+            memory.alarms = decision.status.alarms
             self._recorder.judged(launch.key, decision, seen.targets)
             if seen.status.epoch > seen.epoch:
                 raise RefusedError(
@@ -276,7 +277,7 @@ class Reconciler:
         quiet = min(idle, self._clock.steady() - memory.since)
         other = asked and quiet >= patience and decision.waits_for_another(seen.status.message)
         worth = other or self._checkpoint_due(seen, decision, idle)
-        if not (decision.decisive or reason or (worth and self._budget.take())):
+        if not (decision.decisive or decision.alarmed or reason or (worth and self._budget.take())):
             self._keep_folds(decision, None, memory)
             return
         stored = self._write(launch, with_evidence(decision), memory)

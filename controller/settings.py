@@ -73,8 +73,26 @@ RUN_SETTINGS: tuple[Setting, ...] = (
         "alertname=Watchdog",
         repeated=True,
     ),
+    Setting(
+        "alertmanager-resend",
+        "How long senders may take to send again what fires; an Alertmanager that is up for less proves nothing.",
+        "5m",
+    ),
+    Setting(
+        "webhook-token-file",
+        "File with the bearer token for /webhook/alertmanager; without it, or a client CA, nothing is taken there.",
+    ),
+    Setting(
+        "webhook-client-ca-file",
+        "CA that signs the client certificates of those who may post to /webhook/alertmanager.",
+    ),
     Setting("external-url", "URL that alerts link to.", "http://127.0.0.1:8080"),
+    Setting(
+        "runbook-url", "URL of the folder of runbooks that alerts link to. Default: docs/runbooks below --external-url."
+    ),
     Setting("listen", "HOST:PORT for /metrics, /livez and /readyz; port 0 takes a free one.", "127.0.0.1:8080"),
+    Setting("listen-cert-file", "Certificate for TLS on --listen; read again when it changes."),
+    Setting("listen-key-file", "Key of that certificate."),
     Setting(
         "decision-log", "File that every decision is appended to with what it was made from; - is standard output."
     ),
@@ -111,8 +129,14 @@ class Settings:
     confine: bool
     alertmanagers: tuple[str, ...] = field(repr=False)
     alertmanager_watchdog: Mapping[str, str]
+    alertmanager_resend: float
+    webhook_token_file: str
+    webhook_client_ca_file: str
     external_url: str
+    runbook_url: str
     listen: tuple[str, int]
+    listen_cert_file: str
+    listen_key_file: str
     decision_log: str
     log_json: bool | None
     log_level: str
@@ -276,6 +300,12 @@ def read_settings(flags: Mapping[str, object], environment: Mapping[str, str]) -
     certificate, key = read.file("prometheus-cert-file"), read.file("prometheus-key-file")
     if bool(certificate) != bool(key):
         read.fault("prometheus-key-file", "mutual TLS wants a certificate and its key; give both")
+    served, served_key = read.file("listen-cert-file"), read.file("listen-key-file")
+    if bool(served) != bool(served_key):
+        read.fault("listen-key-file", "TLS wants a certificate and its key; give both")
+    clients = read.file("webhook-client-ca-file")
+    if clients and not served:
+        read.fault("webhook-client-ca-file", "client certificates want TLS; give --listen-cert-file and its key")
     interval = read.duration("recorded-interval", 1.0, 3600.0)
     if interval != int(interval):
         read.fault("recorded-interval", "it must be whole seconds")
@@ -306,8 +336,14 @@ def read_settings(flags: Mapping[str, object], environment: Mapping[str, str]) -
         confine=not read.switch("unconfined-queries"),
         alertmanagers=tuple(read.url("alertmanager", url) for url in read.many("alertmanager")),
         alertmanager_watchdog=read.labels("alertmanager-watchdog"),
+        alertmanager_resend=read.duration("alertmanager-resend", 0.0, 86400.0),
+        webhook_token_file=read.file("webhook-token-file"),
+        webhook_client_ca_file=clients,
         external_url=read.url("external-url", read.text("external-url")),
+        runbook_url=read.url("runbook-url", runbooks) if (runbooks := read.text("runbook-url")) else "",
         listen=read.listen("listen"),
+        listen_cert_file=served,
+        listen_key_file=served_key,
         decision_log=read.writable("decision-log"),
         log_json={"json": True, "text": False}.get(log_format),
         log_level=read.choice("log-level", "debug", "info", "warning", "error"),

@@ -19,6 +19,7 @@ import yaml
 from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 
+from demo.grafana import ABSENT, Grafana
 from demo.observer import Observer, Scene
 from demo.parts import MANIFESTS, PartFailedError, Parts
 from demo.screen import LineScreen, LiveScreen, Screen, draw
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, _interrupt)
     try:
         with tempfile.TemporaryDirectory(prefix="auto-advance-demo-", ignore_cleanup_errors=True) as folder:
-            _run(Path(folder), options.manifests, bad=options.bad, picture=options.picture)
+            _run(Path(folder), options)
     except KeyboardInterrupt:
         return _failed("interrupted; everything is cleaned up", EXIT_INTERRUPTED)
     except (PartFailedError, _EndedError) as failed:
@@ -73,6 +74,12 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         default=os.environ.get("BAD", "") not in {"", "0"},
         help="the canary begins to fail at 30 %% (BAD=1 says the same)",
+    )
+    parser.add_argument(
+        "--grafana",
+        action="store_true",
+        default=os.environ.get("GRAFANA", "") not in {"", "0"},
+        help="show the dashboards, where Grafana is installed (GRAFANA=1 says the same)",
     )
     parser.add_argument(
         "--manifests", type=Path, default=MANIFESTS, metavar="FOLDER", help=f"other manifests than those of {SHOWN}"
@@ -99,11 +106,14 @@ def _once() -> Iterator[None]:
             signal.signal(number, signal.SIG_IGN)
 
 
-def _run(folder: Path, examples: Path, *, bad: bool, picture: Path | None) -> None:
+def _run(folder: Path, options: argparse.Namespace) -> None:
     """The whole show. Raises PartFailedError and _EndedError."""
     console = Console()
     began = time.monotonic()
-    with Parts(folder, examples) as parts, _once():
+    examples, bad, picture = options.manifests, options.bad, options.picture
+    if options.grafana and not Grafana.program():
+        console.print(f"GRAFANA: {ABSENT}", highlight=False, soft_wrap=True)
+    with Parts(folder, examples, grafana=options.grafana) as parts, _once():
         traffic = Traffic(parts.listen_port)
         observer = Observer(parts, traffic, _planned_weights(examples))
         places = parts.places | {"manifests": str(parts.manifests)}

@@ -12,6 +12,7 @@ from typing import Self
 import yaml
 
 from demo.envoy import Follower, bootstrap
+from demo.grafana import Grafana
 from rules.generate import render
 from tests.realparts.alertmanager import Alertmanager
 from tests.realparts.envoy import Envoy
@@ -94,11 +95,12 @@ class Daemon(Server):
 class Parts:
     """All parts, in a folder of their own: `with Parts(folder) as parts: ...`.
 
-    ``examples`` holds launch.yaml, route.yaml and endpoints.yaml. Raises PartFailedError on entering where a part cannot
-    start; those that did are ended again.
+    ``examples`` holds launch.yaml, route.yaml and endpoints.yaml; ``grafana``: where it is installed, it runs as well,
+    and nobody waits for it. Raises PartFailedError on entering where a part cannot start; those that did are ended
+    again.
     """
 
-    def __init__(self, folder: Path, examples: Path = MANIFESTS) -> None:
+    def __init__(self, folder: Path, examples: Path = MANIFESTS, *, grafana: bool = False) -> None:
         self.manifests = folder / "manifests"
         discovery = folder / "discovery"
         for made in (self.manifests, discovery):
@@ -126,6 +128,7 @@ class Parts:
             config=config(scrapes, rule_files=[rules], alertmanagers=[self.alertmanager.address]),
             port=prometheus_port,
         )
+        self.grafana = Grafana(folder / "grafana", self.prometheus.url) if grafana and Grafana.program() else None
 
     @property
     def servers(self) -> tuple[Server, ...]:
@@ -135,7 +138,8 @@ class Parts:
     @property
     def places(self) -> dict[str, str]:
         """Where a person may look, by name."""
-        return {
+        boards = {"dashboards": f"{self.grafana.url}/dashboards"} if self.grafana else {}
+        return boards | {
             "shop, through Envoy": f"http://127.0.0.1:{self.listen_port}",
             "Envoy": self.envoy.url,
             "Prometheus": self.prometheus.url,
@@ -148,6 +152,8 @@ class Parts:
             self.follower.start()
             for server in self.servers:
                 server.launch()
+            if self.grafana is not None:
+                self.grafana.launch()
             for server in self.servers:
                 server.wait_ready()
             wait_until(self._reaches_stable, deadline_s=5.0, what="an answer of the stable service through Envoy")
@@ -184,7 +190,8 @@ class Parts:
     def _stop(self) -> None:
         self.follower.stop()
         # together: each may take a moment to say goodbye
-        threads = [threading.Thread(target=server.stop) for server in self.servers]
+        servers = [*self.servers, *([self.grafana] if self.grafana else [])]
+        threads = [threading.Thread(target=server.stop) for server in servers]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from rich.console import Console
 
-from controller.core.alerts import ROLLED_BACK
+from controller.core.alarms import ROLLED_BACK
 from controller.core.signals import Signal
 from controller.core.status import DecisionRecord
 from controller.core.units import format_count, format_duration

@@ -1,46 +1,30 @@
 """Writes the recording rules of this folder: one template per count, one small table per source.
 
-Run from the root of the project: ``python -m rules.generate`` rewrites the files that stand here,
-``python -m rules.generate --interval 2s --offset 1s --out quick``
-writes quicker ones elsewhere.
+Run from the root of the project: ``python -m rules.generate`` rewrites the files that stand here and, of every rule
+file here, the object for the Prometheus Operator. ``python -m rules.generate --interval 2s --offset 1s --out quick``
+writes quicker ones elsewhere, ``--table mine.yaml`` reads a table of your own.
 """
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from controller.core import normal_form as form
 from controller.core.units import parse_duration
+from rules.prometheus_rule import DEFAULT_LABELS, prometheus_rule
+from rules.table import Label, Table, TableError, quoted, read_table
 
 INTERVAL_S = 10.0
 OFFSET_S = 5.0
 """Must exceed the longest scrape: what is stored later than this is lost to the recorded count."""
 
-EDGES_S = (0.05, 0.1, 0.2, 0.25, 0.3, 0.5, 1.0, 2.0, 2.5, 5.0, 10.0)
-"""The latency edges (seconds) that are recorded; one that a histogram does not have costs nothing and gives no row."""
+HERE = Path(__file__).parent
+SOURCES = tuple(sorted((HERE / "sources").glob("*.yaml")))
+"""The tables of this project."""
 
-
-@dataclass(frozen=True)
-class Source:
-    """Where one kind of exporter keeps its counts, and how its labels become ``namespace, service, track``.
-
-    ``requests``, ``errors`` and ``bucket`` are selectors; ``bucket`` is left open at its end for the matcher of ``le``.
-    ``le_per_second`` is how many of the histogram's units make a second. ``by`` are the labels that tell the tracks
-    apart at the source, ``relabel`` turns a sum by them into the recorded labels. ``young`` gives the targets that were
-    just born, from interval and offset (seconds).
-    """
-
-    name: str
-    about: str
-    requests: str
-    errors: str
-    bucket: str
-    le_per_second: float
-    by: Sequence[str]
-    relabel: Callable[[str], str]
-    young: Callable[[float, float], str]
+OPERATOR = HERE.parent / "deploy" / "prometheus-rules"
 
 
 @dataclass(frozen=True)
@@ -52,80 +36,94 @@ class Rule:
     labels: tuple[tuple[str, str], ...] = ()
 
 
-CLUSTER = "([^/]+)/([^/]+)/(canary|stable)"
-"""How an Envoy cluster is to be named: ``<namespace>/<service>/<track>``. A dot would end the name in Envoy's stats."""
+@dataclass(frozen=True)
+class Template:
+    """The normal form over one table, with the interval and the offset (seconds) of the rules."""
+
+    table: Table
+    interval_s: float
+    offset_s: float
+
+    def request_rules(self) -> Iterator[Rule]:
+        """Requests, and of them the failed ones."""
+        table = self.table
+        requests = form.recorded_requests(self.interval_s)
+        yield Rule(requests, self._count(table.selector(table.requests)))
+        failed = self._count(*(table.selector(table.requests, matchers) for matchers in table.failed))
+        # The row of this very evaluation: the bare name would repeat an old one after a restart of Prometheus.
+        yield Rule(form.recorded_errors(self.interval_s), form.or_zero(failed, of=f"last_over_time({requests}[1ms])"))
+
+    def latency_rules(self) -> Iterator[Rule]:
+        """Requests within each edge, and within +Inf, which are all requests that the histogram saw.
+
+        One rule per edge, since ``1`` and ``1.0`` are one edge, and each source's unit becomes seconds.
+        """
+        for edge in (*self.table.edges, float("inf")):
+            matcher = _le_matcher(edge * self.table.per_second)
+            labels = (("le", form.edge_label(edge)),)
+            counted = self._count(self.table.selector(f"{self.table.latency}_bucket", matcher))
+            yield Rule(form.recorded_requests_within(self.interval_s), counted, labels)
+
+    def _count(self, *selectors: str) -> str:
+        # `or` counts a series once, also one that several selectors name.
+        events = "\nor ".join(self._events(selector) for selector in selectors)
+        total = form.sum_by(self.table.by, events)
+        relabelled = self.table.relabelled()
+        for name, label in relabelled:
+            total = _replaced(total, name, label)
+        return form.sum_by(form.LABELS, total) if relabelled else total
+
+    def _events(self, selector: str) -> str:
+        """Per series of a counter, what it gained in the interval."""
+        current = self._last(selector)
+        window = form.duration(self._anchor_s)
+        previous = f"last_over_time({selector}[{window}] offset {form.duration(self.offset_s + self.interval_s)})"
+        born = "\n  or ".join((*self._seen_before(), *self._young()))
+        events = form.anchored_difference(current, previous, f"on (job, instance) (\n  {born}\n)")
+        if self.table.births.scraped:
+            return events
+        # A counter that showed a 0 in the interval has no history, whoever brings it: some clients begin with one, and
+        # Prometheus can add it from the start time of the OTLP message.
+        begun = f"min_over_time({selector}{self._window}) == 0"
+        return f"{events}\nor (\n  {current}\n  and {begun}\n)"
+
+    def _seen_before(self) -> Iterator[str]:
+        before = f"[{form.duration(self._anchor_s)}] offset {form.duration(self.offset_s + self.interval_s)}"
+        if self.table.births.scraped:
+            yield f"max_over_time(up{before}) == 1"
+            return
+        # An export of the same process before the interval stands for the scrape before it. target_info comes with each
+        # export, but may be turned off; the requests themselves then tell for the errors.
+        yield f"last_over_time(target_info{before})"
+        yield f"last_over_time({self.table.selector(self.table.requests)}{before})"
+
+    def _young(self) -> Iterator[str]:
+        limit = self.interval_s + self.offset_s + self.table.births.within
+        for metric in self.table.births.start:
+            yield f"{self._last(metric)} > time() - {limit:g}"
+        for metric in self.table.births.age:
+            # The age is that of the newest sample, which is at least the offset old.
+            yield f"{self._last(metric)} < {limit - self.offset_s:g}"
+
+    @property
+    def _anchor_s(self) -> float:
+        return max(form.ANCHOR_WINDOW_S, 5 * self.interval_s)
+
+    @property
+    def _window(self) -> str:
+        return f"[{form.duration(self.interval_s)}] offset {form.duration(self.offset_s)}"
+
+    def _last(self, selector: str) -> str:
+        return f"last_over_time({selector}{self._window})"
 
 
-def _from_cluster_name(total: str) -> str:
-    for group, label in enumerate(form.LABELS, start=1):
-        total = _label_replace(total, label, f"${group}", "envoy_cluster_name", CLUSTER)
-    return form.sum_by(form.LABELS, total)
+def _replaced(total: str, name: str, label: Label) -> str:
+    return _label_replace(total, name, f"${label.take}", label.source, quoted(label.match or "(.*)"))
 
 
 def _label_replace(total: str, label: str, value: str, source: str, pattern: str) -> str:
     body = total.replace("\n", "\n  ")
     return f'label_replace(\n  {body},\n  "{label}", "{value}", "{source}", "{pattern}"\n)'
-
-
-def _young_envoy(interval_s: float, offset_s: float) -> str:
-    # Envoy exports its age, not its start; the age is that of the newest sample, which is at least the offset old.
-    limit = form.young_limit_s(interval_s, offset_s) - offset_s
-    age = f"last_over_time(envoy_server_uptime[{form.duration(interval_s)}] offset {form.duration(offset_s)})"
-    return f"{age} < {limit:g}"
-
-
-HTTP = Source(
-    name="http",
-    about="Plain HTTP metrics as the Prometheus client libraries write them, on targets labelled namespace, service, track.",
-    requests='http_requests_total{track!=""}',
-    errors='http_requests_total{track!="",code=~"5.."}',
-    bucket='http_request_duration_seconds_bucket{track!="",',
-    le_per_second=1.0,
-    by=form.LABELS,
-    relabel=lambda total: total,
-    young=form.young_process,
-)
-
-ENVOY = Source(
-    name="envoy",
-    about="Envoy's upstream clusters, named <namespace>/<service>/<track>. Its latencies are milliseconds, recorded as seconds.",
-    requests=f'envoy_cluster_upstream_rq_xx{{envoy_cluster_name=~"{CLUSTER}"}}',
-    errors=f'envoy_cluster_upstream_rq_xx{{envoy_cluster_name=~"{CLUSTER}",envoy_response_code_class="5"}}',
-    bucket=f'envoy_cluster_upstream_rq_time_bucket{{envoy_cluster_name=~"{CLUSTER}",',
-    le_per_second=1000.0,
-    by=("envoy_cluster_name",),
-    relabel=_from_cluster_name,
-    young=_young_envoy,
-)
-
-
-def request_rules(source: Source, interval_s: float, offset_s: float) -> Iterator[Rule]:
-    """Requests, and of them the failed ones."""
-
-    def count(selector: str) -> str:
-        young = source.young(interval_s, offset_s)
-        total = form.anchored_increase(selector, interval_s, by=source.by, offset_s=offset_s, young=young)
-        return source.relabel(total)
-
-    requests = form.recorded_requests(interval_s)
-    yield Rule(requests, count(source.requests))
-    # The row of this very evaluation: the bare name would repeat an old one after a restart of Prometheus.
-    yield Rule(
-        form.recorded_errors(interval_s), form.or_zero(count(source.errors), of=f"last_over_time({requests}[1ms])")
-    )
-
-
-def latency_rules(source: Source, interval_s: float, offset_s: float) -> Iterator[Rule]:
-    """Requests within each edge, and within +Inf, which are all requests that the histogram saw.
-
-    One rule per edge, since ``1`` and ``1.0`` are one edge, and each source's unit becomes seconds.
-    """
-    young = source.young(interval_s, offset_s)
-    for edge in (*EDGES_S, float("inf")):
-        selector = f"{source.bucket}{_le_matcher(edge * source.le_per_second)}}}"
-        total = form.anchored_increase(selector, interval_s, by=source.by, offset_s=offset_s, young=young)
-        labels = (("le", form.edge_label(edge)),)
-        yield Rule(form.recorded_requests_within(interval_s), source.relabel(total), labels)
 
 
 def restart_rules(interval_s: float, offset_s: float) -> Iterator[Rule]:
@@ -156,23 +154,44 @@ def restart_rules(interval_s: float, offset_s: float) -> Iterator[Rule]:
     yield Rule(form.recorded_restarts(interval_s), form.sum_by(form.LABELS, joined))
 
 
-def render(interval_s: float = INTERVAL_S, offset_s: float = OFFSET_S) -> dict[str, str]:
-    """The text of every rule file by its name.
+def render(
+    interval_s: float = INTERVAL_S,
+    offset_s: float = OFFSET_S,
+    tables: Sequence[Path] = SOURCES,
+    edges: Sequence[float] = (),
+) -> dict[str, str]:
+    """The text of every rule file by its name: one per table, and that of the restarts with the project's own tables.
+
+    ``edges`` (seconds) are recorded instead of each table's own. Raises TableError for a table that cannot be used,
+    ValueError when the interval or the offset cannot be written in PromQL.
+    """
+    files = {}
+    for file in tables:
+        table = read_table(file)
+        if edges:
+            table = table.model_copy(update={"edges": tuple(edges)})
+        files[f"{file.stem}.yaml"] = render_table(file.stem, table, interval_s, offset_s)
+    if tables == SOURCES:
+        about = (
+            "Container restarts by kube-state-metrics, which must be told "
+            "--metric-labels-allowlist=pods=[service,track]."
+        )
+        rules = restart_rules(interval_s, offset_s)
+        files["restarts.yaml"] = _file(about, "its restart_rules()", interval_s, {"auto-advance-restarts": rules})
+    return files
+
+
+def render_table(name: str, table: Table, interval_s: float, offset_s: float) -> str:
+    """The rule file of one table, whose groups are called after ``name``.
 
     Raises ValueError when the interval or the offset cannot be written in PromQL.
     """
-    files = {}
-    for source in (HTTP, ENVOY):
-        groups = {
-            f"auto-advance-{source.name}-requests": request_rules(source, interval_s, offset_s),
-            f"auto-advance-{source.name}-latency": latency_rules(source, interval_s, offset_s),
-        }
-        files[f"{source.name}.yaml"] = _file(source.about, interval_s, groups)
-    about = (
-        "Container restarts by kube-state-metrics, which must be told --metric-labels-allowlist=pods=[service,track]."
-    )
-    files["restarts.yaml"] = _file(about, interval_s, {"auto-advance-restarts": restart_rules(interval_s, offset_s)})
-    return files
+    template = Template(table, interval_s, offset_s)
+    groups = {
+        f"auto-advance-{name}-requests": template.request_rules(),
+        f"auto-advance-{name}-latency": template.latency_rules(),
+    }
+    return _file(table.about, f"the table {name}.yaml", interval_s, groups)
 
 
 def _le_matcher(edge: float) -> str:
@@ -183,8 +202,12 @@ def _le_matcher(edge: float) -> str:
     return f'le="{text}"' if "." in text else f'le=~"{text}([.]0)?"'
 
 
-def _file(about: str, interval_s: float, groups: dict[str, Iterator[Rule]]) -> str:
-    lines = [f"# {about}", "# Written by `python -m rules.generate`: change the table there, not this file.", "groups:"]
+def _file(about: str, origin: str, interval_s: float, groups: dict[str, Iterator[Rule]]) -> str:
+    lines = [
+        f"# {about}",
+        f"# Written by `python -m rules.generate` from {origin}: change that, not this file.",
+        "groups:",
+    ]
     for name, rules in groups.items():
         lines += [f"  - name: {name}", f"    interval: {form.duration(interval_s)}", "    rules:"]
         for rule in rules:
@@ -195,25 +218,61 @@ def _file(about: str, interval_s: float, groups: dict[str, Iterator[Rule]]) -> s
     return "\n".join(lines) + "\n"
 
 
+def _labels(arguments: Sequence[str]) -> dict[str, str]:
+    labels = dict(DEFAULT_LABELS)
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if not (name and equals):
+            raise ValueError(f"--label {argument}: write it as NAME=VALUE, such as release=prometheus")
+        labels[name] = value
+    return labels
+
+
+def _edges(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(sorted({parse_duration(edge.strip()) for edge in text.split(",")}))
+    except ValueError as fault:
+        raise ValueError(f"--edges {text}: {fault}") from fault
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the files; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m rules.generate", description="Write the recording rules.")
-    parser.add_argument(
-        "--interval", default="10s", help="of the rule groups; part of the recorded names (default 10s)"
-    )
-    parser.add_argument("--offset", default="5s", help="must exceed the longest scrape (default 5s)")
-    parser.add_argument(
-        "--out", type=Path, default=Path(__file__).parent, help="folder to write to (default: this one)"
-    )
+    add = parser.add_argument
+    add("--interval", default="10s", help="of the rule groups; part of the recorded names (default 10s)")
+    add("--offset", default="5s", help="must exceed the longest scrape, or the way of a push (default 5s)")
+    add("--table", type=Path, action="append", metavar="FILE", help="a table of your own, instead of all; repeatable")
+    add("--edges", metavar="LIST", help="latency edges for every table, such as 100ms,250ms,1s (default: the table's)")
+    add("--out", type=Path, help="folder to write to (default: rules, and deploy/prometheus-rules for the operator)")
+    add("--operator", type=Path, metavar="FOLDER", help="write the PrometheusRule objects there too")
+    add("--namespace", default="", help="of the PrometheusRule objects (default: none, it is given when applied)")
+    add("--label", action="append", default=[], metavar="NAME=VALUE", help="of these objects, added; repeatable")
     chosen = parser.parse_args(arguments)
+    here = chosen.out is None and not chosen.table
+    out: Path = chosen.out or HERE
+    operator: Path | None = chosen.operator or (OPERATOR if here else None)
+    if chosen.table and chosen.out is None:
+        parser.error("--table: say where to write with --out; the folder rules holds what its own tables make")
     try:
-        files = render(parse_duration(chosen.interval), parse_duration(chosen.offset))
-    except ValueError as fault:
-        parser.error(f"--interval {chosen.interval} --offset {chosen.offset}: {fault}")
-    chosen.out.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        (chosen.out / name).write_text(text, encoding="utf-8")
-        print(f"wrote {chosen.out / name}")
+        labels = _labels(chosen.label)
+        edges = _edges(chosen.edges) if chosen.edges else ()
+        try:
+            interval_s, offset_s = parse_duration(chosen.interval), parse_duration(chosen.offset)
+            files = render(interval_s, offset_s, tuple(chosen.table or SOURCES), edges)
+        except ValueError as fault:
+            raise ValueError(f"--interval {chosen.interval} --offset {chosen.offset}: {fault}") from fault
+        written = {out / name: text for name, text in files.items()}
+        if operator:
+            # Beside what was just made also what else lies there, such as alerting rules: the operator takes both.
+            others = {file.name: file.read_text(encoding="utf-8") for file in out.glob("*.yaml")} if here else {}
+            for name, text in (others | files).items():
+                written[operator / name] = prometheus_rule(Path(name).stem, text, labels, chosen.namespace)
+    except (ValueError, TableError) as fault:
+        parser.error(str(fault))
+    for file, text in written.items():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+        print(f"wrote {file}")
     return 0
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 import requests
+import trustme
 import yaml
 
 from controller.loop import LONGEST_GATHER
@@ -83,6 +84,7 @@ COMMANDS = (
     "advance",
     "reschedule",
     "retry",
+    "ack",
     "redecide",
     "version",
 )
@@ -145,6 +147,17 @@ def test_an_address_in_use_is_said_in_one_line(tmp_path: Path) -> None:
         shown = call("run", f"--folder={tmp_path}", f"--listen={address}")
     assert shown.returncode == 2
     assert shown.stderr.splitlines() == [f"auto-advance run: --listen {address}: Address already in use"]
+
+
+def test_a_certificate_that_cannot_be_used_is_said_in_one_line(tmp_path: Path) -> None:
+    broken = tmp_path / "cert.pem"
+    broken.write_text("none")
+    shown = call(
+        "run", f"--folder={tmp_path}", f"--listen-cert-file={broken}", f"--listen-key-file={broken}", "--listen=[::1]:0"
+    )
+    assert shown.returncode == 2
+    (line,) = shown.stderr.splitlines()
+    assert line.startswith("auto-advance run: --listen-cert-file, --listen-key-file or --webhook-client-ca-file cannot")
 
 
 class Running:
@@ -213,6 +226,31 @@ def test_a_signal_ends_it_with_0_and_a_line(tmp_path: Path, number: signal.Signa
         assert "autoadvance_decisions_total" in daemon.get("/metrics").text
         assert daemon.stop(number) == 0
         assert daemon.line("stopped")["clean"] is True
+
+
+def test_all_is_served_over_tls_and_only_who_shows_a_certificate_may_notify(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    own, client = authority.issue_cert("127.0.0.1"), authority.issue_cert("alertmanager.example")
+    files = {name: str(tmp_path / f"{name}.pem") for name in ("ca", "cert", "key", "client")}
+    authority.cert_pem.write_to_path(files["ca"])
+    own.cert_chain_pems[0].write_to_path(files["cert"])
+    own.private_key_pem.write_to_path(files["key"])
+    client.private_key_and_cert_chain_pem.write_to_path(files["client"])
+    manifests(tmp_path)
+    with running(
+        f"--folder={tmp_path}",
+        f"--listen-cert-file={files['cert']}",
+        f"--listen-key-file={files['key']}",
+        f"--webhook-client-ca-file={files['ca']}",
+    ) as daemon:
+        url = f"https://127.0.0.1:{daemon.port}"
+        assert requests.get(f"{url}/livez", timeout=DEADLINE_S, verify=files["ca"]).text == "ok\n"
+        for cert, code in ((None, 403), (files["client"], 200)):
+            answer = requests.post(
+                f"{url}/webhook/alertmanager", json={"alerts": []}, timeout=DEADLINE_S, verify=files["ca"], cert=cert
+            )
+            assert answer.status_code == code
+        assert daemon.stop() == 0
 
 
 def manifests(folder: Path) -> None:

@@ -117,6 +117,7 @@ def exercised() -> CollectorRegistry:
     telemetry, key = Telemetry(CollectorRegistry()), LaunchKey("prod", "shop")
     launch: Course = course()
     launch.until_weight(50)
+    launch.run(2)
     launch.annotations["hold"] = "a look at the dashboards"
     decision = launch.tick()
     assert decision.news
@@ -288,7 +289,7 @@ def test_every_field_of_status_is_told_and_no_other() -> None:
     assert told == {field.alias for field in Status.model_fields.values()}
 
 
-VERB_COMMANDS = {"hold", "resume", "rollback", "retry", "approve", "done", "advance", "reschedule"}
+VERB_COMMANDS = {"hold", "resume", "rollback", "retry", "approve", "done", "advance", "reschedule", "ack"}
 LOOKING = {"status", "explain", "timeline"}
 PAGE = "docs/command-line.md"
 

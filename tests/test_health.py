@@ -75,7 +75,7 @@ def test_one_that_is_stuck_is_neither_and_says_why(daemon: Daemon) -> None:
 def test_anything_else_is_not_found(daemon: Daemon) -> None:
     for path in ("/", "/metrics/", "/livezz", "/debug"):
         assert daemon.get(path) == (404, PLAIN, "not found\n")
-    assert daemon.get("/livez", method="POST")[0] == 501
+    assert daemon.get("/livez", method="POST")[0] == 405
 
 
 def test_metrics_come_in_the_format_that_the_scraper_asks_for(daemon: Daemon) -> None:

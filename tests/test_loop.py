@@ -374,6 +374,57 @@ def test_many_wake_ups_are_one_look_in_their_order() -> None:
     assert not drained(stage.rounds.settled)
 
 
+def test_a_look_that_somebody_asks_for_comes_before_its_tick_and_once_a_second_at_most() -> None:
+    stage = Stage(tick=10)
+    with stage.turning():
+        assert stage.at(0) == 1
+        stage.loop.look_soon([A, NOBODY])
+        assert stage.at(0.1) == 2
+        for keys in ([B], [A, B], []):
+            stage.loop.look_soon(keys)
+        assert stage.at(0.9) == 2
+        assert stage.at(1.2) == 3, "all that was asked for meanwhile is one look"
+        assert stage.at(9.9) == 3
+        stage.loop.look_soon([A])
+        assert stage.at(10) == 4, "the tick looks at everything anyway"
+        assert stage.at(12) == 4
+    assert stage.ticked == [(A, B), (A,), (A, B), (A, B)]
+    assert stage.book.rounds.qsize() == stage.loop.rounds == 2, "only ticks are rounds"
+    assert stage.rounds.kept == [{A, B}] * 4, "what is not looked at is not forgotten"
+    assert (A, True) in drained(stage.rounds.settled)
+
+
+def test_a_look_that_somebody_asks_for_waits_for_the_gather_that_is_under_way() -> None:
+    stage = Stage(tick=10)
+    stage.rounds.wanted = {SUBJECT: 0}
+    hanging = stage.hold()
+    stage.rounds.on_gather = lambda: hanging.wait(DEADLINE_S)
+    with stage.turning():
+        assert stage.at(0) == 1
+        stage.loop.look_soon([A])
+        assert stage.at(5) == 1
+        hanging.set()
+        wait_until(lambda: stage.rounds.gathered.qsize() == 2, deadline_s=DEADLINE_S, what="the look")
+    assert not stage.book.missed.qsize()
+
+
+def test_a_tick_waits_for_a_look_that_somebody_asked_for_and_is_not_missed() -> None:
+    stage = Stage(tick=10)
+    with stage.turning():
+        assert stage.at(0) == 1
+        stage.rounds.wanted = {SUBJECT: 0}
+        hanging = stage.hold()
+        stage.rounds.on_gather = lambda: hanging.wait(DEADLINE_S)
+        stage.loop.look_soon([A])
+        assert stage.at(2) == 2
+        assert stage.at(11) == 2
+        hanging.set()
+        wait_until(lambda: stage.rounds.gathered.qsize() == 2, deadline_s=DEADLINE_S, what="the tick")
+        assert stage.at(12) == 3
+    assert stage.ticked == [(A, B), (A,), (A, B)]
+    assert not stage.book.missed.qsize()
+
+
 def test_a_launch_that_was_deleted_meanwhile_is_not_looked_at() -> None:
     stage = Stage()
     with stage.turning():

@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import json
 import re
+import shutil
 import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
+from prometheus_client import Metric
+from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
+from controller.adapters.prometheus import QueryRefusedError
 from controller.core.decide import Decision
 from controller.core.events import Event
 from controller.core.observation import Observation
+from controller.core.overrides import VERBS
 from controller.core.signals import Signal
 from controller.core.status import State
+from controller.core.transitions import Action
 from controller.core.world import LaunchKey
-from controller.errors import RefusedError
-from controller.telemetry import QUIET_SECONDS, Telemetry, configure_logging
+from controller.errors import ConflictError, NotFoundError, RefusedError, UnansweredError, UnusableError
+from controller.telemetry import DOINGS, OUTCOMES, QUIET_SECONDS, WRITES, Telemetry, configure_logging
+from demo.parts import MANIFESTS, Daemon
 from tests.core.builders import Course, bad, course, ramp, target
+from tests.realparts.parts import ROOT
 from tests.realparts.prometheus import promtool
+from tests.realparts.server import free_port, http, wait_until
 
 SHOP, PAY = LaunchKey("prod", "shop"), LaunchKey("prod", "pay")
 Labels = frozenset[tuple[str, str]]
@@ -170,12 +184,57 @@ def test_what_failed_long_ago_is_not_remembered(monkeypatch: pytest.MonkeyPatch)
     assert len(telemetry._failed) <= 11
 
 
+def test_failures_of_many_threads_at_once_are_all_counted(log: Log) -> None:
+    telemetry, raised = Telemetry(), []
+
+    def fail(thread: int) -> None:
+        try:
+            for number in range(300):
+                telemetry.failed(LaunchKey("prod", f"launch-{thread}-{number}"), "writing", RefusedError("no"))
+        except RuntimeError as error:
+            raised.append(error)
+
+    patience = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=fail, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(patience)
+    assert not raised
+    assert value(telemetry, "failures_total", doing="writing") == 1200
+    assert len(log.lines) == 1200
+
+
 def test_counters_begin_at_0_before_anything_happened() -> None:
     seen = samples(Telemetry())
     assert seen["autoadvance_decisions_total"] == {frozenset({("signal", one.value)}): 0.0 for one in Signal}
-    for name in ("ticks_missed_total", "alert_failures_total", "tick_duration_seconds_count"):
+    for name in ("ticks_missed_total", "alert_failures_total", "alerts_sent_total", "tick_duration_seconds_count"):
         assert seen[f"autoadvance_{name}"] == {frozenset(): 0.0}
+    for name, by in (
+        (
+            "overrides",
+            [{"verb": verb, "outcome": told} for verb in VERBS for told in ("accepted", "refused", "expired")],
+        ),
+        ("failures", [{"doing": doing} for doing in DOINGS]),
+        ("queries", [{"outcome": ended} for ended in ("answered", "refused", "unanswered", "unusable")]),
+        ("writes", [{"of": of, "outcome": ended} for of in WRITES for ended in ("done", *OUTCOMES.values())]),
+    ):
+        assert seen[f"autoadvance_{name}_total"] == {frozenset(labels.items()): 0.0 for labels in by}
     assert not [name for name in seen if "launch" in name or "criterion" in name]
+
+
+def test_whatever_the_program_says_that_it_failed_at_is_counted_from_0() -> None:
+    """Else the first failure of a kind would be invisible to increase()."""
+    said: set[str] = set()
+    for path in (ROOT / "controller").rglob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "failed":
+                said |= {str(word.value) for word in call.args[1:2] if isinstance(word, ast.Constant)}
+    assert said == set(DOINGS)
 
 
 def test_a_launch_is_in_one_state_with_its_weights_and_its_verdicts() -> None:
@@ -209,6 +268,124 @@ def test_a_verdict_of_failure_is_shown_with_what_it_rests_on() -> None:
     assert (value(telemetry, "criterion_bad_requests", **criterion) or 0) >= 200
     assert value(telemetry, "decisions_total", signal="Breach") == 1
     assert value(telemetry, "launch_desired_weight_ratio", namespace="prod", launch="shop", target="main") == 0
+
+
+def test_a_launch_shows_its_step_since_when_and_for_how_long_it_is_planned() -> None:
+    telemetry = Telemetry()
+    launched = course(phases=[ramp(steps=[{"weight": 5, "for": "10m"}, {"weight": 30}])])
+    judge(telemetry, SHOP, launched)
+    place = {"namespace": "prod", "launch": "shop"}
+    assert value(telemetry, "launch_step", **place, phase="ramp") == 0
+    assert value(telemetry, "launch_step_planned_duration_seconds", **place) is None
+    launched.until_weight(50)
+    judge(telemetry, SHOP, launched)
+    assert value(telemetry, "launch_step", **place, phase="ramp") == 1
+    in_force = launched.status.targets[0].in_force_at
+    assert in_force is not None
+    assert value(telemetry, "launch_step_started_timestamp_seconds", **place) == in_force
+    assert value(telemetry, "launch_step_planned_duration_seconds", **place) == 600
+    launched.until_weight(300)
+    judge(telemetry, SHOP, launched)
+    assert value(telemetry, "launch_step", **place, phase="ramp") == 2
+    assert value(telemetry, "launch_step_planned_duration_seconds", **place) == 0
+
+
+def test_since_when_a_launch_is_in_its_state_outlasts_what_its_status_remembers() -> None:
+    telemetry = Telemetry()
+    launched = at_five_percent()
+    launched.annotations["hold"] = "lunch"
+    judge(telemetry, SHOP, launched)
+    held_at = launched.status.decisions[-1].at
+    place = {"namespace": "prod", "launch": "shop"}
+    for number in range(15):
+        launched.annotations["hold"] = f"lunch {number}"
+        judge(telemetry, SHOP, launched)
+        assert value(telemetry, "launch_state_since_timestamp_seconds", **place) == held_at
+    assert value(telemetry, "launch_reason", **place, reason="HoldAsked") == 1
+    del launched.annotations["hold"]
+    judge(telemetry, SHOP, launched)
+    assert (value(telemetry, "launch_state_since_timestamp_seconds", **place) or 0) > held_at
+    reasons = samples(telemetry)["autoadvance_launch_reason"]
+    assert len(reasons) == 1, "only the present reason is shown"
+    assert {dict(labels)["reason"] for labels in reasons} == {launched.status.reason}
+
+
+def test_decisions_of_a_launch_are_counted_from_0_by_what_was_done() -> None:
+    telemetry = Telemetry()
+    launched = course()
+    judge(telemetry, SHOP, launched)
+    place = {"namespace": "prod", "launch": "shop"}
+    seen = samples(telemetry)["autoadvance_launch_decisions_total"]
+    assert {dict(labels)["action"] for labels in seen} == {action.name.lower().replace("_", " ") for action in Action}
+    assert value(telemetry, "launch_decisions_total", **place, action="raise") == 0
+    judge(telemetry, SHOP, launched)
+    assert value(telemetry, "launch_decisions_total", **place, action="raise") == 1
+    telemetry.forgotten(SHOP)
+    assert "autoadvance_launch_decisions_total" not in samples(telemetry)
+
+
+def test_each_time_that_somebody_else_moves_the_weight_is_one_drift() -> None:
+    telemetry = Telemetry()
+    launched = at_five_percent()
+    judge(telemetry, SHOP, launched)
+    place = {"namespace": "prod", "launch": "shop"}
+    assert value(telemetry, "launch_drifts_total", **place) == 0
+    for times in (1, 2):
+        launched.live["main"] = 300
+        for _ in range(3):
+            judge(telemetry, SHOP, launched)
+        assert value(telemetry, "launch_drifts_total", **place) == times
+        assert value(telemetry, "launch_observed_weight_ratio", **place, target="main") == 0.3
+        assert value(telemetry, "launch_desired_weight_ratio", **place, target="main") == 0.05
+        launched.live["main"] = 50
+        for _ in range(3):
+            judge(telemetry, SHOP, launched)
+
+
+def test_what_was_measured_is_shown_with_its_instant() -> None:
+    telemetry = Telemetry()
+    launched = at_five_percent()
+    launched.run(2)
+    judge(telemetry, SHOP, launched)
+    criterion = {"namespace": "prod", "launch": "shop", "target": "main", "criterion": "errors below 2%"}
+    assert value(telemetry, "criterion_value", **criterion) == 0
+    assert (value(telemetry, "criterion_last_sample_timestamp_seconds", **criterion) or 0) > 1.6e9
+
+
+def test_queries_and_writes_are_counted_by_how_they_ended() -> None:
+    telemetry = Telemetry()
+    for error in (
+        None,
+        RefusedError("no"),
+        QueryRefusedError("bad"),
+        UnansweredError("late"),
+        UnusableError("partial"),
+    ):
+        telemetry.queried(0.2, error)
+    ends = {"answered": 1, "refused": 2, "unanswered": 1, "unusable": 1}
+    assert {ended: value(telemetry, "queries_total", outcome=ended) for ended in ends} == ends
+    assert value(telemetry, "query_duration_seconds_count") == 5
+    telemetry.wrote("status", 0.1, None)
+    telemetry.wrote("status", 0.1, ConflictError("moved"))
+    telemetry.wrote("route", 0.3, NotFoundError("gone"))
+    assert value(telemetry, "writes_total", of="status", outcome="done") == 1
+    assert value(telemetry, "writes_total", of="status", outcome="conflict") == 1
+    assert value(telemetry, "writes_total", of="route", outcome="gone") == 1
+    assert value(telemetry, "write_duration_seconds_sum", of="route") == 0.3
+
+
+def test_the_daemon_shows_what_it_runs_with() -> None:
+    telemetry, fresh = Telemetry(), [False]
+    assert value(telemetry, "leader") == 0
+    telemetry.serves(tick=5, alertmanagers=2, in_sync=lambda: fresh[0])
+    assert value(telemetry, "tick_interval_seconds") == 5
+    assert value(telemetry, "alertmanagers") == 2
+    assert value(telemetry, "leader") == 1
+    assert value(telemetry, "cluster_in_sync") == 0
+    fresh[0] = True
+    assert value(telemetry, "cluster_in_sync") == 1
+    assert (value(telemetry, "start_time_seconds") or 0) > 1.7e9
+    assert value(telemetry, "build_info", version=metadata.version("auto-advance")) == 1
 
 
 def test_a_weight_that_cannot_be_read_is_absent_not_0() -> None:
@@ -245,9 +422,10 @@ def test_no_label_grows_with_what_happens() -> None:
         telemetry.rolled_back(SHOP, launched.status)
         judge(telemetry, SHOP, launched)
 
-    live(0)
+    for number in range(3):
+        live(number)
     before = {name: set(by_labels) for name, by_labels in samples(telemetry).items()}
-    for number in range(1, 30):
+    for number in range(3, 30):
         live(number)
     assert {name: set(by_labels) for name, by_labels in samples(telemetry).items()} == before
     assert value(telemetry, "alert_failures_total") == 30
@@ -287,6 +465,36 @@ def test_promtool_has_nothing_to_say_against_the_metrics() -> None:
         timeout=300,
     )
     assert (said.returncode, said.stdout + said.stderr) == (0, b"")
+
+
+@pytest.mark.real
+def test_a_live_daemon_serves_clean_metrics_that_are_all_documented(tmp_path: Path) -> None:
+    manifests = tmp_path / "manifests"
+    shutil.copytree(MANIFESTS, manifests)
+    nobody = f"http://127.0.0.1:{free_port()}"
+    with Daemon(tmp_path / "daemon", manifests, nobody, nobody) as daemon:
+        url = f"{daemon.url}/metrics"
+
+        def text(accept: str = "text/plain") -> str:
+            return http().get(url, headers={"Accept": accept}, timeout=10).text
+
+        wait_until(
+            lambda: 'queries_total{outcome="unanswered"} 0.0' not in text(), deadline_s=60, what="a query that fails"
+        )
+        plain, strict = text(), text("application/openmetrics-text; version=1.0.0")
+    said = subprocess.run(
+        [promtool(), "check", "metrics"], input=plain.encode(), capture_output=True, check=False, timeout=300
+    )
+    assert (said.returncode, said.stdout + said.stderr) == (0, b"")
+    parse: Callable[[str], Iterable[Metric]] = openmetrics.text_string_to_metric_families
+    families = {family.name: family for family in parse(strict)}
+    assert families["autoadvance_cluster_in_sync"].samples[0].value == 1
+    assert families["autoadvance_alertmanagers"].samples[0].value == 1
+    names = {f"{name}_total" if family.type == "counter" else name for name, family in families.items()}
+    documented = set(
+        re.findall(r"^\| `(autoadvance_\w+)`", (ROOT / "docs/metrics.md").read_text("utf-8"), re.MULTILINE)
+    )
+    assert names == documented
 
 
 def test_below_its_level_nothing_is_logged_and_a_terminal_gets_text() -> None:

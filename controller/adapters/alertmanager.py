@@ -46,8 +46,11 @@ WATCHDOG: Mapping[str, str] = MappingProxyType({"alertname": "Watchdog"})
 """The labels of the alert that Prometheus' usual rules let fire at all times."""
 ASKED_EACH_SECONDS = 30.0
 ANSWER_VALID_SECONDS = 90.0
+RUNBOOKS = "docs/runbooks"
+"""Where the pages of the alerts are found, below what they link to."""
 _LONGEST_WORDS = 300
-_LONGEST_ANSWER = 1 << 20
+_LONGEST_ANSWER = 8 << 20
+"""Bytes; an Alertmanager that keeps its silences for some days has thousands of them, of half a KiB each."""
 _REFUSALS = frozenset({400, 422})
 
 
@@ -93,8 +96,9 @@ class _Board:
 class AlertSender:
     """Keeps every Alertmanager told. All methods may be called from any thread; ``publish`` waits for nothing.
 
-    ``external_url`` is what alerts link to. ``clock`` gives epoch seconds. ``on_failure`` is told, from other threads,
-    of what an Alertmanager did not take. ``resend``, ``repeat`` (of what is resolved) and ``timeout`` (of a whole
+    ``external_url`` is what alerts link to, ``runbook_url`` the folder of their pages: without one, that of the
+    ``external_url``. ``clock`` gives epoch seconds. ``on_failure`` is told, from other threads,
+    of what an Alertmanager did not take, ``on_sent`` of how many alerts one took. ``resend``, ``repeat`` (of what is resolved) and ``timeout`` (of a whole
     request) are seconds.
     """
 
@@ -103,16 +107,19 @@ class AlertSender:
         urls: Sequence[str],
         *,
         external_url: str,
+        runbook_url: str = "",
         clock: Callable[[], float] = time.time,
         on_failure: Callable[[AdapterError], None],
+        on_sent: Callable[[int], None] = lambda _: None,
         resend: float = RESEND_SECONDS,
         repeat: float = REPEAT_RESOLVED_SECONDS,
         timeout: float = ANSWER_SECONDS,
     ) -> None:
         self._board = _Board(clock, repeat)
+        place = external_url.rstrip("/")
+        links = _Links(place, runbook_url.rstrip("/") or f"{place}/{RUNBOOKS}")
         self._outlets = [
-            _Outlet(_Door(url, timeout), self._board, external_url.rstrip("/"), on_failure, resend)
-            for url in dict.fromkeys(urls)
+            _Outlet(Door(url, timeout), self._board, links, on_failure, on_sent, resend) for url in dict.fromkeys(urls)
         ]
 
     def start(self) -> None:
@@ -159,6 +166,11 @@ class AlertSender:
             if news:
                 board.changed.notify_all()
 
+    def firing(self) -> tuple[Identity, ...]:
+        """What should be firing now, of all launches."""
+        with self._board.changed:
+            return tuple(name for name, standing in self._board.standing.items() if standing.resolved_at is None)
+
 
 class DeliveryCheck:
     """Whether alerts get through: each Alertmanager answers, and shows the alert that always fires.
@@ -177,7 +189,7 @@ class DeliveryCheck:
         each: float = ASKED_EACH_SECONDS,
         valid: float = ANSWER_VALID_SECONDS,
     ) -> None:
-        self._doors = [_Door(url, timeout) for url in dict.fromkeys(urls)]
+        self._doors = [Door(url, timeout) for url in dict.fromkeys(urls)]
         self._watchdog = dict(watchdog)
         self._answers: Asking[None, str] = Asking(
             "asks Alertmanager", lambda _: self._look(), fresh_s=each, valid_s=valid
@@ -205,7 +217,7 @@ class DeliveryCheck:
     def _look(self) -> str:
         return "; ".join(filter(None, map(self._problem_at, self._doors)))
 
-    def _problem_at(self, door: _Door) -> str:
+    def _problem_at(self, door: Door) -> str:
         try:
             alerts = door.alerts(self._watchdog)
         except AdapterError as error:
@@ -219,6 +231,23 @@ class DeliveryCheck:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Links:
+    """Where alerts lead to: the decision, and what to do."""
+
+    place: str
+    runbooks: str
+
+    def decision(self, alert: Alert) -> str:
+        """The decision with which it began."""
+        launch = f"{quote(alert.key.namespace, safe='')}/{quote(alert.key.name, safe='')}"
+        return f"{self.place}/launches/{launch}" + (f"#{quote(alert.decision, safe='')}" if alert.decision else "")
+
+    def runbook(self, alert: Alert) -> str:
+        """The page of its kind."""
+        return f"{self.runbooks}/{alert.name}.md"
+
+
 class _Due(NamedTuple):
     identity: Identity
     version: int
@@ -230,14 +259,15 @@ class _Outlet:
 
     def __init__(
         self,
-        door: _Door,
+        door: Door,
         board: _Board,
-        external_url: str,
+        links: _Links,
         on_failure: Callable[[AdapterError], None],
+        on_sent: Callable[[int], None],
         resend: float,
     ) -> None:
-        self._board, self._external_url = board, external_url
-        self._on_failure, self._resend = on_failure, resend
+        self._board, self._links = board, links
+        self._on_failure, self._on_sent, self._resend = on_failure, on_sent, resend
         self._door = door
         self._told: dict[Identity, tuple[int, float]] = {}
         self._failures = 0
@@ -252,14 +282,32 @@ class _Outlet:
             self._thread.join(seconds)
 
     def _run(self) -> None:
-        board = self._board
         while True:
-            with board.changed:
-                while not (due := self._due()) and not board.stopping:
-                    board.changed.wait(self._pause())
-            if not due:
-                return
-            self._send(due)
+            try:
+                if not self._turn():
+                    return
+            except Exception as error:  # noqa: BLE001 - whatever it is, what comes next has to go out
+                self._put_off()
+                with contextlib.suppress(Exception):
+                    words = f"alerts to {self._door.place}: {type(error).__name__}: {error}"
+                    self._on_failure(UnansweredError(words))
+                if self._board.stopping:
+                    return
+
+    def _turn(self) -> bool:
+        """Wait until something is due and send it; false once everything is sent at the stop."""
+        board = self._board
+        with board.changed:
+            while not (due := self._due()) and not board.stopping:
+                board.changed.wait(self._pause())
+        if not due:
+            return False
+        self._send(due)
+        return True
+
+    def _put_off(self) -> None:
+        self._not_before = time.monotonic() + min(FIRST_BACKOFF * 2**self._failures, LONGEST_BACKOFF)
+        self._failures = min(self._failures + 1, 10)
 
     def _due(self) -> list[_Due]:
         """What is to be sent now. Called under the lock."""
@@ -296,14 +344,13 @@ class _Outlet:
     def _document(self, standing: _Standing) -> dict[str, Any]:
         """All of it each time: what is left out of a refresh, Alertmanager forgets."""
         alert = standing.alert
-        place = f"{quote(alert.key.namespace, safe='')}/{quote(alert.key.name, safe='')}"
         lasts_until = self._board.clock() + LASTS_RESENDS * self._resend
         return {
             "labels": dict(alert.labels),
-            "annotations": dict(alert.annotations),
+            "annotations": {**alert.annotations, "runbook_url": self._links.runbook(alert)},
             "startsAt": format_instant(alert.starts_at),
             "endsAt": format_instant(lasts_until if standing.resolved_at is None else standing.resolved_at),
-            "generatorURL": f"{self._external_url}/launches/{place}",
+            "generatorURL": self._links.decision(alert),
         }
 
     def _send(self, due: list[_Due]) -> bool:
@@ -318,26 +365,27 @@ class _Outlet:
                 return all(self._send([item]) for item in due)
             self._on_failure(error)  # now it would be refused again; it is tried when it is due next
         except UnansweredError as error:
-            self._not_before = time.monotonic() + min(FIRST_BACKOFF * 2**self._failures, LONGEST_BACKOFF)
-            self._failures = min(self._failures + 1, 10)
+            self._put_off()
             if self._board.stopping:
                 self._told |= {item.identity: (item.version, time.monotonic()) for item in due}  # that was its last try
             self._on_failure(error)
             return False
+        else:
+            self._on_sent(len(due))
         self._failures, self._not_before = 0, 0.0
         now = time.monotonic()
         self._told |= {item.identity: (item.version, now) for item in due}
         return True
 
 
-class _Door:
+class Door:
     """How one Alertmanager is reached: straight, without proxies or redirects, and never for longer than it may take."""
 
     def __init__(self, url: str, timeout: float) -> None:
         self._timeout = timeout
         parts = urlsplit(url)
         self._host, self._port, self._tls = parts.hostname or "", parts.port, parts.scheme == "https"
-        self._path = f"{parts.path.rstrip('/')}/api/v2/alerts"
+        self._base = f"{parts.path.rstrip('/')}/api/v2"
         # The user and password of the URL are sent, and never told.
         self.place = f"{self._host}{f':{self._port}' if self._port else ''}{parts.path.rstrip('/')}"
         self._headers = {"Content-Type": "application/json", "User-Agent": "auto-advance", "Connection": "close"}
@@ -347,7 +395,7 @@ class _Door:
 
     def post(self, documents: list[dict[str, Any]]) -> None:
         """Raises RefusedError where the same would be refused again, else UnansweredError."""
-        code, body = self._ask("take alerts", "POST", self._path, json.dumps(documents).encode())
+        code, body = self._ask("take alerts", "POST", f"{self._base}/alerts", json.dumps(documents).encode())
         if code in _REFUSALS:
             raise RefusedError(f"Alertmanager at {self.place} refused an alert (HTTP {code}){_words(body)}")
         if not 200 <= code < 300:
@@ -355,24 +403,50 @@ class _Door:
 
     def alerts(self, labels: Mapping[str, str]) -> list[Any]:
         """The alerts with these labels that fire there, the silenced ones too. Raises UnansweredError."""
-        filters = [("filter", f"{name}={json.dumps(value, ensure_ascii=False)}") for name, value in labels.items()]
-        code, body = self._ask("show its alerts", "GET", f"{self._path}?{urlencode(filters)}")
-        if code != 200:
-            raise UnansweredError(f"Alertmanager at {self.place} did not show its alerts (HTTP {code}){_words(body)}")
-        try:
-            alerts = json.loads(body)
-        except (ValueError, RecursionError):
-            alerts = None
+        filters = [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in labels.items()]
+        return self.alerts_where(filters)
+
+    def alerts_where(self, matchers: Iterable[str]) -> list[Any]:
+        """The alerts that meet these matchers and fire there, the silenced ones too. Raises UnansweredError."""
+        query = urlencode([("filter", each) for each in matchers])
+        alerts = self._read("show its alerts", f"alerts?{query}")
         if not isinstance(alerts, list):
             raise UnansweredError(f"what answers at {self.place} is no Alertmanager; write the URL of one")
         return alerts
+
+    def silences(self) -> list[Any]:
+        """The silences that are known there, those that have ended lately too. Raises UnansweredError."""
+        silences = self._read("show its silences", "silences")
+        if not isinstance(silences, list):
+            raise UnansweredError(f"what answers at {self.place} is no Alertmanager; write the URL of one")
+        return silences
+
+    def status(self) -> dict[str, Any]:
+        """What it says of itself: its ``uptime`` is the instant at which it started. Raises UnansweredError."""
+        status = self._read("show its status", "status")
+        if not isinstance(status, dict):
+            raise UnansweredError(f"what answers at {self.place} is no Alertmanager; write the URL of one")
+        return status
+
+    def _read(self, doing: str, path: str) -> Any:
+        code, body = self._ask(doing, "GET", f"{self._base}/{path}")
+        if code != 200:
+            raise UnansweredError(f"Alertmanager at {self.place} did not {doing} (HTTP {code}){_words(body)}")
+        if len(body) >= _LONGEST_ANSWER:
+            raise UnansweredError(
+                f"Alertmanager at {self.place} sent {_LONGEST_ANSWER} bytes or more, which is too much"
+            )
+        try:
+            return json.loads(body)
+        except (ValueError, RecursionError):
+            return None
 
     def _ask(self, doing: str, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
         """The answer's code and the beginning of its body. Raises UnansweredError, also for a redirect."""
         started = time.monotonic()
         try:
             code, answer = self._exchange(method, path, body)
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, ValueError) as error:  # the last: no host has such a name
             took = time.monotonic() - started
             cause = "no whole answer" if took >= self._timeout else _cause(error)
             raise UnansweredError(

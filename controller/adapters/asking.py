@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Hashable
@@ -104,4 +105,5 @@ class Asking(Generic[K, V]):
 
     def _failed(self, problem: str) -> None:
         if self._on_failure is not None and not self._stopped:
-            self._on_failure(problem)
+            with contextlib.suppress(Exception):  # who cannot be told must not end the fetches
+                self._on_failure(problem)

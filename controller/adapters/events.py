@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,7 +31,9 @@ FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 30.0
 TOO_OLD_SECONDS = 300.0
 """What could not be written for so long is dropped."""
 AGAIN_SECONDS = 60.0
-"""A decision that is tried again and again is told of this often at most."""
+"""A decision that is tried again and again is told of this often at most, in the Event of its first time."""
+SERIES_SECONDS = 360.0
+"""What happens again after so long is an Event of its own."""
 STOP_SECONDS = 1.0
 _LONGEST_INSTANCE = 128
 _MANY = 4096
@@ -39,7 +42,7 @@ _MANY = 4096
 def event_document(event: Event, uid: str) -> dict[str, Any]:
     """The Event as the API server takes it; ``uid`` is the launch's, empty where it is not known any more."""
     regarding = {"apiVersion": API_VERSION, "kind": KIND, "namespace": event.key.namespace, "name": event.key.name}
-    at = datetime.fromtimestamp(event.at, UTC)
+    series = {"series": series_of(event)} if event.times > 1 else {}
     return {
         "apiVersion": f"{GROUP}/{VERSION}",
         "kind": "Event",
@@ -48,7 +51,7 @@ def event_document(event: Event, uid: str) -> dict[str, Any]:
             "namespace": event.key.namespace,
             "annotations": {ANNOTATION_PREFIX + name: value for name, value in event.annotations.items()},
         },
-        "eventTime": at.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "eventTime": _instant(event.at),
         "type": "Warning" if event.warning else "Normal",
         "reason": event.reason,
         "action": event.action,
@@ -56,13 +59,33 @@ def event_document(event: Event, uid: str) -> dict[str, Any]:
         "regarding": regarding | ({"uid": uid} if uid else {}),
         "reportingController": REPORTER,
         "reportingInstance": socket.gethostname()[:_LONGEST_INSTANCE] or "unknown",
+        **series,
     }
+
+
+def series_of(event: Event) -> dict[str, Any]:
+    """How often an Event has happened, and when last, as the API server takes it."""
+    return {"count": event.times, "lastObservedTime": _instant(event.latest)}
+
+
+def _instant(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+@dataclass(slots=True)
+class _Told:
+    """The Event that was written of a subject, how often it has happened since; monotonic seconds of both."""
+
+    first: Event
+    times: int
+    written: float
+    happened: float
 
 
 class EventWriter:
     """Writes Events in the background. ``publish`` may be called from any thread and waits for nothing.
 
-    ``write`` stores one Event, or raises an AdapterError. ``on_dropped`` is told, from any thread, of each one that was
+    ``write`` stores one Event, or how often it has happened by now, or raises an AdapterError. ``on_dropped`` is told, from any thread, of each one that was
     given up.
     """
 
@@ -76,7 +99,7 @@ class EventWriter:
     ) -> None:
         self._write, self._on_dropped, self._steady = write, on_dropped, steady
         self._queue: queue.Queue[tuple[float, Callable[[], Iterable[Event]]] | None] = queue.Queue(waiting)
-        self._told: dict[tuple[LaunchKey, str, str, str], float] = {}
+        self._told: dict[tuple[LaunchKey, str, str, str], _Told] = {}
         self._stopping = threading.Event()
         self._failures = 0
         self._thread = threading.Thread(target=self._run, name="events", daemon=True)
@@ -104,23 +127,28 @@ class EventWriter:
             since, told = entry
             try:
                 for event in told():
-                    if self._is_news(event):
-                        self._keep_writing(since, event)
+                    if (news := self._news(event)) is not None:
+                        self._keep_writing(since, news)
                         self._stopping.wait(PAUSE_SECONDS)
             except Exception as error:  # noqa: BLE001 - what cannot be told must not end the others
                 self._on_dropped(AdapterError(f"the events of a decision cannot be told: {error!r}"))
             if self._stopping.is_set() and self._queue.empty():
                 return
 
-    def _is_news(self, event: Event) -> bool:
-        """Whether the same was not told a moment ago, of a decision that is tried again."""
+    def _news(self, event: Event) -> Event | None:
+        """What is to be written; None where the same was told a moment ago, of a decision that is tried again."""
         now = self._steady()
-        if now - self._told.get(event.subject, -AGAIN_SECONDS) < AGAIN_SECONDS:
-            return False
-        if len(self._told) >= _MANY:
-            self._told = {subject: at for subject, at in self._told.items() if now - at < AGAIN_SECONDS}
-        self._told[event.subject] = now
-        return True
+        told = self._told.get(event.subject)
+        if told is None or now - told.happened >= SERIES_SECONDS:
+            if len(self._told) >= _MANY:
+                self._told = {of: one for of, one in self._told.items() if now - one.happened < SERIES_SECONDS}
+            self._told[event.subject] = _Told(event, 1, now, now)
+            return event
+        told.times, told.happened = told.times + 1, now
+        if now - told.written < AGAIN_SECONDS:
+            return None
+        told.written = now
+        return replace(told.first, times=told.times, latest=event.at)
 
     def _keep_writing(self, since: float, event: Event) -> None:
         """Until it is written, refused or too old."""

@@ -407,12 +407,18 @@ class Kubernetes:
     def write_event(self, event: Event) -> None:
         """Stores an Event about a launch; that it is stored already is no error: it was sent before.
 
-        Raises NotFoundError, RefusedError or UnansweredError.
+        Of one that has happened again, how often is written into it. Raises NotFoundError, RefusedError or UnansweredError.
         """
+        what = f"Launch {event.key}: event {event.reason}"
+        if event.times > 1:
+            series = {"series": events.series_of(event)}
+            with contextlib.suppress(NotFoundError):  # the API server keeps Events for an hour or so
+                self._api.patch(_EVENTS.of(event.key.namespace, event.name), series, what)
+                return
         launch = self.launch(event.key)
         document = events.event_document(event, launch.uid if launch is not None else "")
         with contextlib.suppress(ConflictError):
-            self._api.post(_EVENTS.of(event.key.namespace), document, f"Launch {event.key}: event {event.reason}")
+            self._api.post(_EVENTS.of(event.key.namespace), document, what)
 
     def patch_route(self, patch: RoutePatch, dry_run: bool = False) -> Route:  # noqa: FBT001, FBT002 - the Protocol's
         """Changes exactly what the patch says if everything it tests still holds; returns what was stored.

@@ -13,8 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from math import isfinite
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
+from controller.adapters.alerting_rules import rules_unmet
 from controller.adapters.prometheus import Answer
 from controller.adapters.promql import Confinement, Matcher, Selector, anatomy, question, quoted
 from controller.core import normal_form
@@ -53,6 +54,12 @@ class Source(Protocol):
 
     def kinds(self, metric: str, deadline: float) -> tuple[str, ...]:
         """What the scraped targets say that the metric is."""
+
+    def alerting_rules(self, deadline: float) -> list[Any]:
+        """The groups of alerting rules."""
+
+    def label_values(self, label: str, selector: str, since: float, deadline: float) -> tuple[str, ...]:
+        """The values of a label in the series of a selector since an instant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +157,10 @@ class MetricFacts:
             ("samples", selector), lambda deadline: self._prometheus.samples(selector, LOOK_BACK_S, self._at, deadline)
         )
 
+    def unmet(self, conditions: tuple[Condition, ...]) -> str:
+        """Why no alerting rule can raise an alert that meets these conditions; empty: one can."""
+        return self.once(("unmet", conditions), lambda deadline: rules_unmet(self._prometheus, conditions, deadline))
+
     def kinds(self, metric: str) -> tuple[str, ...]:
         """What the targets say that a metric is."""
         return self.once(("kinds", metric), lambda deadline: self._prometheus.kinds(metric, deadline))
@@ -170,6 +181,7 @@ class _Asking:
         parts = tuple(
             self._part(part, other[place].selected if place < len(other) else None) for place, part in enumerate(own)
         )
+        uncounted = self._uncounted() if subject.series.kind == "incidents" else ()
         if self._unanswered:
             parts = ()  # what nobody answered must not look like what is not there
         namespace = Matcher(confinement.namespace_label, "=", subject.namespace)
@@ -188,10 +200,25 @@ class _Asking:
             error_constants=error_constants,
             scraped=self._counts(Selector("up", (namespace,)), confinement.track_label, LATELY_S) if parts else {},
             infos=self._infos(subject),
+            uncounted=uncounted,
             unanswered=tuple(dict.fromkeys(self._unanswered)),
             namespace_label=confinement.namespace_label,
             track_label=confinement.track_label,
         )
+
+    def _uncounted(self) -> tuple[str, ...]:
+        """Why no rule can raise the incidents that a criterion counts, of each where that is so. As of now, at any instant."""
+        found = []
+        for criterion in self._wanted.criteria:
+            conditions = anatomy(criterion.series.total).selected[0].conditions
+            try:
+                problem = self._ask.unmet(tuple(one for one in conditions if one.label != "alertstate"))
+            except AdapterError as error:
+                self._unanswered.append(str(error))
+                continue
+            if problem:
+                found.append(problem)
+        return tuple(dict.fromkeys(found))
 
     def _own(self, subject: Subject) -> tuple[list[Part], tuple[str, ...], tuple[str, ...]]:
         """The selectors that are asked about a subject, nothing found of them yet; and the constants among them.

@@ -207,6 +207,29 @@ class Prometheus:
             raise UnusableError(f"{self._name} sent metadata that is none")
         return tuple(sorted({str(entry.get("type", "")) for entry in entries}))
 
+    def alerting_rules(self, deadline: float) -> list[Any]:
+        """The groups of alerting rules that it has loaded, as its API writes them; the alerts of each rule left out.
+
+        ``deadline`` and errors are those of :meth:`query_range`.
+        """
+        form = {**self._settings.params, "type": "alert", "exclude_alerts": "true"}
+        data = self._read_again("rules", form, deadline, method="GET").get("data")
+        groups = data.get("groups") if isinstance(data, dict) else None
+        if not isinstance(groups, list) or not all(isinstance(group, dict) for group in groups):
+            raise UnusableError(f"{self._name} sent rules that are none")
+        return groups
+
+    def label_values(self, label: str, selector: str, since: float, deadline: float) -> tuple[str, ...]:
+        """The values of a label in the series of a selector that there were since that instant (epoch seconds).
+
+        ``deadline`` and errors are those of :meth:`query_range`.
+        """
+        form = {**self._settings.params, "match[]": selector, "start": f"{since:.3f}"}
+        values = self._read_again(f"label/{label}/values", form, deadline, method="GET").get("data")
+        if not isinstance(values, list):
+            raise UnusableError(f"{self._name} sent values of a label that are none")
+        return tuple(map(str, values))
+
     def _read_again(
         self, path: str, form: Mapping[str, str], deadline: float, *, method: str = "POST"
     ) -> dict[str, Any]:

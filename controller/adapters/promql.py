@@ -19,7 +19,7 @@ from controller.core.matchers import Condition
 from controller.core.normal_form import (
     ANCHOR_WINDOW_S,
     LABELS,
-    alerting_alive,
+    alerting_doubt,
     anchored_difference,
     duration,
     incidents_begun,
@@ -82,16 +82,18 @@ class Confinement:
     """To what a plan's own queries are tied: the labels that hold the namespace and the track.
 
     ``enforced`` false leaves every expression as it was written; then a plan may read other namespaces' metrics.
+    ``watchdog`` are the labels of the alert that always fires, without which incidents are not counted.
     """
 
     namespace_label: str = "namespace"
     track_label: str = "track"
     enforced: bool = True
+    watchdog: tuple[tuple[str, str], ...] = (("alertname", "Watchdog"),)
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked about one subject. ``parts`` are (bad, total), (bucket, count), (begun, firing, alive), (failed,
+    """What is asked about one subject. ``parts`` are (bad, total), (bucket, count), (begun, firing, doubt), (failed,
     requests, answering), (standard error, value) or the one bare value.
 
     A part is a selector of counters, or a ready expression; ``whole``: the latter gives the one number that is meant, and
@@ -159,7 +161,12 @@ def question(subject: Subject, confinement: Confinement) -> Question:
     if series.kind == "incidents":
         which = str(_Expression(series.total, "incidents, field matchers", values, ()).counter())
         interval = series.interval
-        asked = (incidents_begun(which, interval), incidents_firing(which, interval), alerting_alive(interval))
+        watchdog = ",".join(str(Matcher(label, "=", value)) for label, value in confinement.watchdog)
+        asked = (
+            incidents_begun(which, interval),
+            incidents_firing(which, interval),
+            alerting_doubt(interval, watchdog),
+        )
         return Question(asked, interval, asked)
     if series.kind == "uptime":
         labels = ",".join(str(Matcher(label, "=", values[label])) for label in LABELS)

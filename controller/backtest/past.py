@@ -21,25 +21,15 @@ from typing import Any, Literal
 
 from controller.backtest.shares import Shares
 from controller.core.bursts import burstiness
-from controller.core.evidence import (
-    Criterion,
-    Fold,
-    Outcome,
-    Verdict,
-    advance,
-    begin,
-    grid,
-    in_force,
-    judge,
-    told_apart,
-    weighed,
-)
+from controller.core.comparisons import told_apart
+from controller.core.evidence import Criterion, Fold, Outcome, Verdict, grid
 from controller.core.fold_text import decode, encode
 from controller.core.looks import NO_LOOKS, Looks
 from controller.core.plan import Phase, Plan
 from controller.core.questions import BURSTS_OVER, companion, criteria_of, judged_on
 from controller.core.series import Hour, Reading, Row, Subject, Track, beside, hours_of, launch_wide
 from controller.core.units import FULL_WEIGHT, format_count, format_duration, format_instant, format_weight
+from controller.core.verdicts import advance, begin, in_force, judge, weighed
 from controller.core.words import sentence
 
 Ask = Callable[[Mapping[Subject, int], float], Mapping[Subject, Reading]]

@@ -190,7 +190,8 @@ def _asking(settings: Settings) -> Iterator[Ask]:
     reached = prometheus_settings(settings)
     patience = max(_ANSWER_S, settings.prometheus_timeout)
     prometheus = Prometheus(replace(reached, timeout=patience, read_timeout=patience))
-    gatherer = Gatherer(prometheus, confinement=Confinement(enforced=settings.confine))
+    confinement = Confinement(enforced=settings.confine, watchdog=tuple(settings.alertmanager_watchdog.items()))
+    gatherer = Gatherer(prometheus, confinement=confinement)
 
     def ask(wanted: Mapping[Subject, int], until: float) -> Mapping[Subject, Reading]:
         return gatherer.past(wanted, until, _GATHER_S)

@@ -95,7 +95,7 @@ def examine(plan: Plan, settings: Settings, at: float) -> Checked:
 
     reached = prometheus_settings(settings)
     patient = replace(reached, timeout=_ANSWER_S, read_timeout=_ANSWER_S, max_bytes=_MOST_BYTES)
-    confinement = Confinement(enforced=settings.confine)
+    confinement = Confinement(enforced=settings.confine, watchdog=tuple(settings.alertmanager_watchdog.items()))
     prometheus = Prometheus(patient)
     asking = MetricFacts(prometheus, at, confinement=confinement)
     try:

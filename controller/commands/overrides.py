@@ -49,6 +49,7 @@ EFFECTS = {
     "done": "these items count as ticked off",
     "advance": "that wait or gate is passed by hand, once",
     "reschedule": "the phase begins then and not before, and those after it move along",
+    "ack": "nobody else is told of what is firing now; those who were told go on seeing it until it is over",
 }
 
 
@@ -206,6 +207,20 @@ def reschedule(
 
     said = Said(launch, Where(namespace, kubeconfig, context, folder), reason, by, "", wait)
     speak("reschedule", said, what, lambda spec: meant.moved(spec, what, time.time()))
+
+
+def ack(
+    launch: Name,
+    reason: Reason = "",
+    by: By = "",
+    namespace: Namespace = "",
+    kubeconfig: Kubeconfig = "",
+    context: Context = "",
+    folder: Folder = "",
+    wait: Wait = "5s",
+) -> None:
+    """Say that you have heard what is firing, so that nobody else is told of it."""
+    speak("ack", Said(launch, Where(namespace, kubeconfig, context, folder), reason, by, "", wait))
 
 
 def speak(verb: str, said: Said, what: str = "", meaning: Callable[[LaunchSpec], str] | None = None) -> None:

@@ -178,16 +178,55 @@ def _print(found: Outcomes, title: str) -> None:
     if sys.stdout.isatty():
         _print_table(rows, title)
     else:
-        widths = [max((len(row[column]) for row in rows), default=0) for column in range(6)]
-        for row in rows:
-            cells = (cell.ljust(width) for cell, width in zip(row[:6], widths, strict=True))
-            typer.echo("  ".join((*cells, row[6])).rstrip())
+        _print_lines(rows)
+    _print_told(found)
     typer.echo(f"{found.outcome} at {format_instant(found.ended_at)[:19]}Z: {found.ended}")
     if found.coarsest > 0:
         longest = format_duration(float(found.coarsest))
         typer.echo(
             f"In quiet stretches the counts of up to {longest} were folded as one; decisions stand at their own tick."
         )
+
+
+def _print_lines(rows: Sequence[tuple[str, ...]]) -> None:
+    """Columns that line up; the last one is as long as it is."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row[:-1], widths[:-1], strict=True))
+        typer.echo("  ".join((*cells, row[-1])).rstrip())
+
+
+def _print_told(found: Outcomes) -> None:
+    """Who is told what, and when."""
+    from controller.core.units import format_instant
+
+    rows = [
+        (
+            format_instant(told.at)[:19].replace("T", " "),
+            told.event,
+            told.alert,
+            f"{told.role} ({told.level})" if told.role else "-",
+            told.summary,
+        )
+        for told in found.alerts
+    ]
+    if not rows:
+        return
+    typer.echo("\nWho is told (level):" if any(told.role for told in found.alerts) else "\nAlerts:")
+    if not sys.stdout.isatty():
+        _print_lines(rows)
+    else:
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table()
+        for column in ("time (UTC)", "", "alert", "who (level)"):
+            table.add_column(column, no_wrap=True)
+        table.add_column("what", ratio=1)
+        for row in rows:
+            table.add_row(row[0], Text(row[1], style="green" if row[1] == "resolves" else "red"), *row[2:])
+        console().print(table)
+    typer.echo("")
 
 
 def _print_table(rows: Sequence[tuple[str, ...]], title: str) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from controller.core.bursts import burstiness
-from controller.core.evidence import Criterion, Fold, Outcome, advance, begin, in_force
+from controller.core.evidence import Criterion, Fold, Outcome
 from controller.core.facts import Judged
+from controller.core.incidents import note
 from controller.core.observation import Observation, TargetView
 from controller.core.plan import Phase, Plan, standing
 from controller.core.questions import (
@@ -25,6 +26,7 @@ from controller.core.schedule import looks_of
 from controller.core.series import Series
 from controller.core.status import UNDER_WAY, Bursts, Intent, PhaseSummary, State, Status, TargetStatus
 from controller.core.units import FULL_WEIGHT
+from controller.core.verdicts import advance, begin, in_force
 from controller.core.words import sentence
 
 ACCEPT_TIMEOUT = 60.0
@@ -192,7 +194,8 @@ def advance_folds(seen: Observation, status: Status, phase: Phase, folds: dict[s
         fold = folds.get(key)
         reading = reading_for(seen, name, criterion)
         if fold is not None and reading is not None and not reading.problem and reading.after <= fold.last:
-            folds[key] = advance(criterion, fold, reading.settled, reading.through, looks)
+            fold = advance(criterion, fold, reading.settled, reading.through, looks)
+            folds[key] = note(criterion, fold, reading.noticed)
     return folds
 
 

@@ -13,8 +13,8 @@ from typing import Literal
 
 from controller.core.evidence import NO_DATA_INTERVALS, NO_DATA_SECONDS, Criterion
 from controller.core.faults import listed
-from controller.core.matchers import Condition
-from controller.core.series import Reading, Series
+from controller.core.matchers import Condition, meets
+from controller.core.series import Reading, Series, Unproven
 from controller.core.units import format_count, format_duration
 
 Severity = Literal["stops", "weak"]
@@ -139,7 +139,8 @@ class Facts:
     ``series`` is that of its first criterion; ``canary`` and ``stable`` are what the controller itself would have read.
     ``scraped`` counts the targets that Prometheus scrapes in the namespace, by their track. ``unanswered`` says of
     questions why they got no answer: then there are no ``parts``. ``infos`` are Prometheus's remarks. ``constants`` are
-    those of the expression, ``error_constants`` those of its standard error. ``at`` is epoch seconds.
+    those of the expression, ``error_constants`` those of its standard error. ``uncounted`` says why no alerting rule can
+    raise the incidents of a criterion. ``at`` is epoch seconds.
     """
 
     target: str
@@ -156,6 +157,7 @@ class Facts:
     error_constants: tuple[str, ...] = ()
     scraped: Mapping[str, int] = field(default_factory=dict)
     infos: tuple[str, ...] = ()
+    uncounted: tuple[str, ...] = ()
     unanswered: tuple[str, ...] = ()
     namespace_label: str = "namespace"
     track_label: str = "track"
@@ -248,9 +250,25 @@ def findings(facts: Sequence[Facts]) -> tuple[Finding, ...]:
 
 def _about(facts: Facts) -> list[Finding]:
     found = [*_parts(facts), *_expression(facts), *_edge_findings(facts), *_time(facts), *_all_bad(facts)]
+    found += _uncounted(facts)
     found += _readings(facts, explained=any(finding.severity == "stops" for finding in found))
     found += _remarks(facts, known={finding.kind for finding in found})
     return found
+
+
+def _uncounted(facts: Facts) -> Iterator[Finding]:
+    """What keeps incidents from being counted: nothing that could raise them, or no proof that nothing did."""
+    for problem in facts.uncounted:
+        write = "write incidents and matchers as the rules label their alerts, or load the rules that raise them"
+        yield _finding(facts, "stops", "no-rule", ("matchers",), problem, write)
+    reading = facts.canary
+    if facts.series.kind != "incidents" or reading.problem:
+        return
+    proven = (row.at for row in (*reading.settled, *reading.tail) if not isinstance(row, Unproven))
+    if facts.at - max(proven, default=0.0) > facts.series.settle + NO_DATA_INTERVALS * facts.series.interval:
+        why, _, write = reading.unproven.partition("; ")
+        wrong = f"that there is no incident is not proven: {why or 'Prometheus has nothing stored of that time'}"
+        yield _finding(facts, "stops", "no-proof", (), wrong, write or "name the Prometheus that evaluates the alerts")
 
 
 def _remarks(facts: Facts, known: set[str]) -> Iterator[Finding]:
@@ -342,17 +360,6 @@ def _doubt(facts: Facts, part: Part, condition: Condition, values: Mapping[str, 
     if not _values(values):
         return 2
     return 3 if difflib.get_close_matches(condition.value, _values(values), n=1, cutoff=0.75) else 4
-
-
-def meets(condition: Condition, value: str) -> bool:
-    """Whether a label with this value (empty: no such label) meets the condition. An unreadable pattern is met."""
-    if condition.operator in ("=", "!="):
-        return (value == condition.value) == (condition.operator == "=")
-    try:
-        matched = re.fullmatch(condition.value, value) is not None
-    except re.error:
-        return True
-    return matched == (condition.operator == "=~")
 
 
 def _no_metric(facts: Facts, part: Part, missing: Missing) -> Finding:
@@ -761,16 +768,11 @@ def _readings(facts: Facts, *, explained: bool) -> Iterator[Finding]:
         elif not reading.settled and _expects_rows(facts, track):
             wrong = f"the controller would have no data{who}, although there are series"
             write = "compare the interval of the metric with that of its scrapes"
-            if facts.series.kind == "incidents":
-                wrong = "nothing proves that Prometheus scrapes or evaluates alerts"
-                write = "load alerting rules into this Prometheus, or name the one that evaluates them"
             yield _finding(facts, "stops", "no-rows", (), wrong, write)
             return
 
 
 def _expects_rows(facts: Facts, track: str) -> bool:
-    if facts.series.kind == "incidents":
-        return True
     found = [part.canary if track == CANARY else part.stable for part in facts.parts if part.role != "bad"]
     return bool(found) and all(each is not None and each.series for each in found)
 

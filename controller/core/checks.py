@@ -14,7 +14,7 @@ from controller.core.faults import Fault, Place, listed, path_text, shown
 from controller.core.series import HOLDS, RecordedForm
 from controller.core.spec import BUILT_IN_METRICS, PLACEHOLDER_PATTERN, PLACEHOLDERS, LaunchSpec
 from controller.core.structure import Manifest
-from controller.core.units import FULL_WEIGHT, format_instant, format_weight
+from controller.core.units import FULL_WEIGHT, format_duration, format_instant, format_weight
 
 
 def _given(value: Any) -> bool:
@@ -30,7 +30,6 @@ class _Later(NamedTuple):
 
 
 NOT_YET: tuple[_Later, ...] = (
-    _Later("contacts", "remove contacts, and route the alerts in Alertmanager"),
     _Later("targets[].cluster", "remove it; the controller's own cluster is meant"),
     _Later("targets[].prometheus", "remove it; the controller's own Prometheus is meant"),
 )
@@ -143,6 +142,7 @@ class _Checks:
         yield from self._zone()
         yield from _windows(spec.windows)
         yield from _freezes(spec.freezes)
+        yield from _contacts(spec.contacts)
         yield from _unique(("targets",), [target.name for target in spec.targets], "target")
         yield from self._targets()
         yield from _unique(("metrics",), [metric.name for metric in spec.metrics], "metric")
@@ -298,6 +298,8 @@ class _Checks:
                 continue
             if criterion.matchers and criterion.incidents is None:
                 yield (*here, "matchers"), "say which incidents count, and this criterion is of none; remove them"
+            if criterion.silenced and criterion.incidents is None:
+                yield (*here, "silenced"), "says how incidents count, and this criterion is of none; remove it"
             if criterion.incidents is not None:
                 key, found = self._incidents(here, criterion)
             elif criterion.metric is None:
@@ -415,6 +417,28 @@ def _freezes(freezes: tuple[written.Freeze, ...]) -> Iterator[_Found]:
                 f"is not after from, so {freeze.name} freezes nothing; write an instant after "
                 f"{format_instant(freeze.from_)}",
             )
+
+
+def _contacts(contacts: tuple[written.Contact, ...]) -> Iterator[_Found]:
+    """Who is told, in order: each once, the first at once, and none before the one above it."""
+    if contacts and contacts[0].after is not None:
+        yield ("contacts", 0, "after"), f"is of {contacts[0].role}, who comes first and is told at once; remove it"
+    latest, where = 0.0, ""
+    seen: set[str] = set()
+    for index, contact in enumerate(contacts):
+        if contact.role in seen:
+            yield ("contacts", index, "role"), f"{contact.role} is named twice; remove one"
+        seen.add(contact.role)
+        after = contact.after or 0.0
+        if after < latest:
+            yield (
+                ("contacts", index, "after"),
+                f"is {format_duration(after) if after else 'nothing'}, before the {format_duration(latest)} of {where}: "
+                "roles are told in the order in which they stand, and after counts from the beginning of what is told; "
+                f"write {format_duration(latest)} or more",
+            )
+        else:
+            latest, where = after, contact.role
 
 
 def _in_order(phases: tuple[written.Phase, ...]) -> Iterator[_Found]:

@@ -95,8 +95,10 @@ def _incidents(criterion: written.GateCriterion, severity: str) -> Criterion:
     at_most = criterion.at_most or 0
     noun = f"{severity} incidents"
     where = f" where {_shortened(', '.join(map(str, conditions)))}" if conditions else ""
+    silenced = criterion.silenced or "undecided"
+    hushed = {"undecided": "", "count": ", silenced ones too", "ignore": ", silenced ones aside"}[silenced]
     return Criterion(
-        key=f"{noun} at most {at_most}{where}",
+        key=f"{noun} at most {at_most}{where}{hushed}",
         series=Series(
             "incidents",
             "incidents",
@@ -113,6 +115,7 @@ def _incidents(criterion: written.GateCriterion, severity: str) -> Criterion:
         min_bad=1,
         limit_text=f"{at_most}",
         at_most=at_most,
+        silenced=silenced,
     )
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from controller.core.alarms import Place, other_alarms
+from controller.core.alarms import standing as standing_alarms
 from controller.core.bookkeeping import (
     advance_folds,
     begin_missing,
@@ -21,19 +23,22 @@ from controller.core.bookkeeping import (
     void_approvals,
 )
 from controller.core.calendar import opening
-from controller.core.evidence import NOT_ASKED, Criterion, Fold, Outcome, Verdict, judge, judge_holds, told_apart
+from controller.core.comparisons import told_apart
+from controller.core.evidence import NOT_ASKED, Criterion, Fold, Outcome, Verdict
+from controller.core.exact_counts import judge_holds
 from controller.core.facts import Facts, Judged, TakenCheckpoint
 from controller.core.observation import Observation
 from controller.core.override_rules import (
     FIRST_VERBS,
     LAST_VERBS,
+    approvals_asked,
     approved,
     carried_out,
     refuse,
     refuse_approval,
 )
 from controller.core.overrides import Heard, both, hear
-from controller.core.plan import Consequence, Guardrail, Phase, Plan, standing
+from controller.core.plan import Consequence, Contact, Guardrail, Phase, Plan, standing
 from controller.core.questions import (
     coming_phase,
     companion,
@@ -69,6 +74,7 @@ from controller.core.status import (
 )
 from controller.core.transitions import Action, transition
 from controller.core.units import FULL_WEIGHT, format_date, format_duration
+from controller.core.verdicts import judge
 from controller.core.words import Reason, shape
 
 LONGEST_MESSAGE = 1024
@@ -80,7 +86,8 @@ class Decision:
     """What should happen to one launch now.
 
     ``decisive`` says that ``status`` must be stored (it changes where the launch stands, or acts on a person's word);
-    ``changed`` that only the reason for waiting is another one, or that data came or went. ``weights`` are the patches
+    ``changed`` that only the reason for waiting is another one, or that data came or went; ``alarmed`` that people are
+    told of something else than before. ``contacts`` are those to tell. ``weights`` are the patches
     to make, thousandths by target; ``withheld`` names targets whose stable backend is known to be empty. ``folds`` are
     exact and in memory. ``checkpoint`` is the scored record of a checkpoint that was due. ``gate_judged_at`` is when the
     gate was last judged (epoch seconds).
@@ -101,6 +108,8 @@ class Decision:
     news: tuple[OverrideRecord, ...] = ()
     checkpoint: TakenCheckpoint | None = None
     gate_judged_at: float | None = None
+    alarmed: bool = False
+    contacts: tuple[Contact, ...] = ()
 
     @property
     def message(self) -> str:
@@ -378,6 +387,9 @@ def _carry_out(
     )
     status = status.model_copy(update={"window": _window(facts, status)})
     decisive = settled or _stands_elsewhere(before, status) or bool(facts.heard.news)
+    newest = identity if decisive else before.decisions[-1].id if before.decisions else ""
+    asked = approvals_asked(facts) if facts.asked else ()
+    status = standing_alarms(facts, before, status, Place(signal, reason, newest), asked)
     judged = facts.judged if action is not Action.START else ()
     return Decision(
         id=identity,
@@ -398,8 +410,16 @@ def _carry_out(
         verdicts=judged,
         news=facts.heard.news,
         checkpoint=facts.checkpoint,
+        alarmed=other_alarms(before, status),
+        contacts=_contacts(facts),
         gate_judged_at=seen.now if facts.gate_judged and not facts.gate_waits else seen.gate_judged_at,
     )
+
+
+def _contacts(facts: Facts) -> tuple[Contact, ...]:
+    """Who is to be told: as the plan says now; of one with faults, as the run was begun."""
+    plan = facts.plan or facts.seen.running
+    return () if plan is None else plan.contacts
 
 
 def _passed(status: Status, now: float) -> Status:

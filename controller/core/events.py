@@ -37,7 +37,8 @@ _SENTENCE, _REASON = 2048, 128
 class Event:
     """One thing that happened to a launch at ``at`` (epoch seconds), said in one sentence that ends with the decision.
 
-    ``reason`` and ``action`` are single words in CamelCase. ``annotations`` are ours, without their prefix.
+    ``reason`` and ``action`` are single words in CamelCase. ``annotations`` are ours, without their prefix. ``times`` is
+    how often it has happened by ``latest`` (epoch seconds); the name stays that of the first time.
     """
 
     key: LaunchKey
@@ -48,6 +49,8 @@ class Event:
     note: str
     warning: bool = False
     annotations: Mapping[str, str] = field(default_factory=dict)
+    times: int = 1
+    latest: float = 0.0
 
     @property
     def subject(self) -> tuple[LaunchKey, str, str, str]:

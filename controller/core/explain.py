@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
+from controller.core.alarms import over_at
+from controller.core.alerts import levels
 from controller.core.calendar import opening
 from controller.core.evidence import Outcome as Verdict
 from controller.core.facts import patience
@@ -212,7 +214,7 @@ def explain(
             for item in status.criteria
         ),
         waits=tuple(_waits(here)),
-        changes=tuple(dict.fromkeys(_changes(here))),
+        changes=tuple(dict.fromkeys((*_changes(here), *_acknowledged(here)))),
         comes=_comes(here),
         moves=tuple(_moves(here)),
     )
@@ -708,6 +710,22 @@ def _changes(here: _Here) -> Iterator[Change]:
         yield Change("somebody says hold", "nothing is raised while that is there", Say("hold"))
     yield Change("somebody says rollback", "the canary goes to 0% everywhere; final for this run", Say("rollback"))
     yield Change("the plan gets a new revision", _of_new_revision(here))
+
+
+def _acknowledged(here: _Here) -> Iterator[Change]:
+    """Who hears of it next, where nobody has answered yet."""
+    contacts = here.plan.contacts if here.plan is not None else ()
+    coming = [
+        (alarm.since + level.after, level.role)
+        for alarm in here.status.alarms
+        if alarm.acknowledged_at is None and here.now < over_at(alarm, here.status)
+        for level in levels(alarm, contacts)
+        if alarm.since + level.after > here.now
+    ]
+    if coming:
+        at, role = min(coming)
+        then = f"nobody else is told of what is firing; else {role} is, {format_date(at)}"
+        yield Change("somebody says ack", then, Say("ack"))
 
 
 def _signal(status: Status) -> Signal | None:

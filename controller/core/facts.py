@@ -8,6 +8,7 @@ from math import inf
 
 from controller.core.calendar import Opening
 from controller.core.evidence import NO_DATA_INTERVALS, NO_DATA_SECONDS, Criterion, Outcome, Verdict
+from controller.core.incidents import UNCOUNTED
 from controller.core.observation import Observation, TargetView
 from controller.core.overrides import Heard
 from controller.core.plan import Ending, Phase, Plan
@@ -126,7 +127,11 @@ class Facts:
         said = (judged.verdict for judged in self.judged if judged.gate)
         return any(
             verdict.outcome is Outcome.UNDECIDED
-            and (verdict.criterion.budget or (verdict.looked is not None and verdict.looked.waits))
+            and (
+                verdict.criterion.budget
+                or verdict.open == UNCOUNTED
+                or (verdict.looked is not None and verdict.looked.waits)
+            )
             for verdict in said
         )
 
@@ -227,9 +232,9 @@ def gate_unjudged(facts: Facts) -> bool:
 def undecided_by(verdict: Verdict) -> bool:
     """Whether a gate is open because of it. That incidents or uptime were not counted yet ends by itself in a minute.
 
-    So does the wait for the gate's own look.
+    So does the wait for the gate's own look; that an alert is silenced does not.
     """
-    counted = verdict.criterion.launch_wide or verdict.criterion.budget
+    counted = (verdict.criterion.launch_wide or verdict.criterion.budget) and not verdict.silenced
     waits = verdict.looked is not None and verdict.looked.waits
     undecided = verdict.outcome is Outcome.UNDECIDED and not counted and not waits
     return undecided or (verdict.outcome is Outcome.PASS and not verdict.passes_phase)

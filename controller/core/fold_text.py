@@ -7,7 +7,8 @@ from base64 import b64decode, urlsafe_b64encode
 from dataclasses import replace
 from math import copysign, inf, isfinite
 
-from controller.core.evidence import BETTER, WORSE, Beside, Fold, Trail
+from controller.core.evidence import Beside, Fold, Known, Noted, Trail
+from controller.core.likelihoods import BETTER, WORSE
 from controller.core.series import Row
 
 _EXACT = 2.0**53
@@ -23,7 +24,7 @@ def encode(fold: Fold) -> str:
     gap = f"{fold.gap[0]}-{fold.gap[1]}" if any(fold.gap) else ""
     bursts = "" if fold.bursts == 1 else _encode_number(fold.bursts)
     # What is empty leaves its space where something follows: the places tell them apart.
-    last = (window, gap, bursts, _encode_beside(fold.beside), _encode_trail(fold))
+    last = (window, gap, bursts, _encode_beside(fold.beside), _encode_trail(fold), _encode_noted(fold.noted))
     return " ".join((*map(str, head), *map(_encode_number, numbers), *last)).rstrip()
 
 
@@ -32,6 +33,15 @@ def _encode_beside(then: Beside | None) -> str:
         return ""
     parts = ((then.n, then.x, then.pass_n, then.pass_x), then.evidence, then.phase_evidence, then.detector)
     return "/".join(",".join(map(_encode_number, part)) for part in parts)
+
+
+def _encode_noted(noted: Noted | None) -> str:
+    if noted is None:
+        return ""
+    whole = (noted.newest, noted.proven, *noted.gap, int(noted.full))
+    numbers = (noted.checked, noted.x, noted.silenced, noted.apart)
+    known = (f"{each.id}:{each.last}:{each.silenced:d}{each.counted:d}{each.excused:d}" for each in noted.known)
+    return "/".join((",".join((*map(str, whole), *map(_encode_number, numbers))), *known))
 
 
 def _encode_trail(fold: Fold) -> str:
@@ -77,7 +87,7 @@ def decode(text: str) -> Fold:
     rest = parts[13 + len(WORSE) :]
     rows = rest[0].split(",") if rest and rest[0] else []
     window = tuple(_decode_row(row, newest) for row in rows)
-    rest += [""] * (5 - len(rest))
+    rest += [""] * (6 - len(rest))
     gap_from, gap_to = (int(part) for part in rest[1].split("-")) if rest[1] else (0, 0)
     bursts = _decode_number(rest[2]) if rest[2] else 1.0
     if bursts < 1:
@@ -101,6 +111,7 @@ def decode(text: str) -> Fold:
         gap=(gap_from, gap_to),
         bursts=bursts,
         beside=_decode_beside(rest[3]) if rest[3] else None,
+        noted=_decode_noted(rest[5]) if rest[5] else None,
     )
     return replace(fold, trail=_decode_trail(rest[4], fold)) if rest[4] else fold
 
@@ -122,6 +133,20 @@ def _decode_trail(text: str, fold: Fold) -> Trail:
     n, x, *beside = map(_decode_number, numbers)
     stable_n, stable_x, weight = beside or (0.0, 0.0, 0.0)
     return Trail(fold.newest - int(ago), n, x, stable_n, stable_x, weight, marks)
+
+
+def _decode_noted(text: str) -> Noted:
+    head, *listed = text.split("/")
+    newest, proven, gap_from, gap_to, full, *numbers = head.split(",")
+    checked, x, silenced, apart = map(_decode_number, numbers)
+    known = []
+    for each in listed:
+        name, last, flags = each.split(":")
+        if len(flags) != 3 or set(flags) - set("01"):
+            raise ValueError(f"{flags!r} says nothing of an alert")
+        known.append(Known(name, int(last), *(flag == "1" for flag in flags)))
+    gap = (int(gap_from), int(gap_to))
+    return Noted(int(newest), int(proven), gap, checked, x, silenced, apart, full == "1", tuple(known))
 
 
 def _decode_beside(text: str) -> Beside:

@@ -9,9 +9,10 @@ from functools import cached_property, lru_cache
 from math import ceil, floor, inf, isfinite, log10
 from typing import Any
 
-from controller.core.evidence import START_WEIGHT, Criterion, bar_of_looks
+from controller.core.evidence import Criterion
 from controller.core.facts import patience
 from controller.core.faults import Fault, listed, path_text
+from controller.core.likelihoods import START_WEIGHT, start_weight
 from controller.core.plan import Phase, Plan
 from controller.core.power import (
     MOST_BAD,
@@ -27,10 +28,10 @@ from controller.core.power import (
     requests_to_pass,
     smallest_caught,
     soonest_pass,
-    start_weight,
 )
 from controller.core.schedule import planned_end
 from controller.core.series import Series
+from controller.core.thresholds import bar_of_looks
 from controller.core.units import FULL_WEIGHT, format_count, format_duration, format_weight
 
 SURE = 0.95

@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from controller.core.patterns import pattern
+
 _LABEL = r"[a-zA-Z_][a-zA-Z0-9_]*"
 _MATCHER = re.compile(rf"\s*({_LABEL})\s*(=~|!~|!=|=)\s*(.*?)\s*")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\[\\"n])*)"')
@@ -94,6 +96,17 @@ def _not_re2(pattern: str) -> str:
     except (re.error, OverflowError, RecursionError) as error:
         return f"is none ({error})"
     return ""
+
+
+def meets(condition: Condition, value: str) -> bool:
+    """Whether a label with this value (empty: no such label) meets the condition. A pattern that is not read is met."""
+    if condition.operator in ("=", "!="):
+        return (value == condition.value) == (condition.operator == "=")
+    try:
+        matched = pattern(condition.value).fits(value)
+    except ValueError:
+        return True
+    return matched == (condition.operator == "=~")
 
 
 def never_together(conditions: Sequence[Condition]) -> tuple[int, str] | None:

@@ -120,8 +120,8 @@ def or_zero(bad: str, *, of: str) -> str:
     return f"{bad}\nor 0 * {of}"
 
 
-OWN_ALERTS = 'component="launch",launch!=""'
-"""The matchers of the alerts that a launch raises itself: were they incidents, a held launch would hold itself."""
+OWN_ALERTS = ('component="launch",launch!=""', 'component="auto-advance"')
+"""The matchers of the alerts about launches and about the controller: were they incidents, a held launch would hold itself."""
 
 SAME_INCIDENT_S = 300.0
 """An alert that fires again within this time (seconds) goes on as the same incident: alerts flap, Prometheus restarts,
@@ -139,25 +139,48 @@ def incidents_begun(selector: str, interval_s: float) -> str:
 
 def incidents_firing(selector: str, interval_s: float) -> str:
     """How many of the alerts fire at the instant or began to in the interval before it; no row for none."""
-    own = selector.removesuffix("}") + f",{OWN_ALERTS}}}"
-    return f"count(\n  {selector}\n  unless {own}\n  or (\n    {_indent(_begun(selector, interval_s))}\n  )\n)"
+    own = "".join(f"\n  unless {each}" for each in _own(selector))
+    return f"count(\n  {selector}{own}\n  or (\n    {_indent(_begun(selector, interval_s))}\n  )\n)"
 
 
-def alerting_alive(interval_s: float) -> str:
-    """A row where Prometheus scraped something or evaluated a firing or pending alert within the interval.
+NO_WATCHDOG, NO_GROUPS, LATE_GROUP = 1, 2, 4
+"""What :func:`alerting_doubt` adds up: the alert that always fires is missing, nothing tells of the rule groups, and so
+much for each rule group that was not evaluated in time."""
 
-    An expression with ``or vector(0)`` would answer for the hours in which Prometheus was down as well: "no alerts".
-    Scraping proves that it ran, not that its rules did.
+GROUPS_SEEN_S = 120.0
+"""How old (seconds) the newest scrape of Prometheus itself may be."""
+GROUP_LATE_S = 60.0
+"""A rule group is late when it was last evaluated longer ago than twice its interval and this (seconds) for the scrape."""
+
+
+def alerting_doubt(interval_s: float, watchdog: str) -> str:
+    """0 where it is proven that alerts were evaluated in the interval, else what is missing; a row at every instant.
+
+    ``watchdog`` are the matchers of the alert that always fires. That it fires proves its own group alone; of the others
+    Prometheus tells in the metrics about itself, if it is scraped. An instant at which Prometheus was down has no
+    watchdog, for nothing was stored.
     """
-    window = duration(interval_s)
-    return f"count(last_over_time(up[{window}]))\nor count(last_over_time(ALERTS[{window}]))"
+    seen = duration(GROUPS_SEEN_S)
+    evaluated = f"last_over_time(prometheus_rule_group_last_evaluation_timestamp_seconds[{seen}])"
+    each = f"last_over_time(prometheus_rule_group_interval_seconds[{seen}])"
+    fires = f'last_over_time(ALERTS{{alertstate="firing",{watchdog}}}[{duration(interval_s)}])'
+    return (
+        f"(0 * count({fires}) or vector({NO_WATCHDOG}))\n"
+        f"+ (0 * count({evaluated}) or vector({NO_GROUPS}))\n"
+        f"+ (count(time() - {evaluated} > 2 * {each} + {GROUP_LATE_S:g}) * {LATE_GROUP} or vector(0))"
+    )
 
 
 def _begun(selector: str, interval_s: float) -> str:
-    own = selector.removesuffix("}") + f",{OWN_ALERTS}}}"
     fired = _last(selector, interval_s, 0.0)
     before = _last(selector, SAME_INCIDENT_S, interval_s)
-    return f"{fired}\n  unless {before}\n  unless {_last(own, interval_s, 0.0)}"
+    own = "".join(f"\n  unless {_last(each, interval_s, 0.0)}" for each in _own(selector))
+    return f"{fired}\n  unless {before}{own}"
+
+
+def _own(selector: str) -> tuple[str, ...]:
+    """Of the alerts that a selector selects, those that are no incidents."""
+    return tuple(selector.removesuffix("}") + f",{matchers}}}" for matchers in OWN_ALERTS)
 
 
 def recorded_requests(interval_s: float) -> str:

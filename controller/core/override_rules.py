@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from controller.core.alarms import acknowledged
 from controller.core.facts import Facts, gate_unproven
 from controller.core.observation import Observation
 from controller.core.overrides import EXAMPLES, Heard, Override
@@ -32,6 +33,8 @@ def refuse(seen: Observation, override: Override) -> str:
         return _refuse_rollback(seen.status)
     if override.verb == "retry":
         return _refuse_retry(seen)
+    if override.verb == "ack":
+        return _refuse_ack(seen.status)
     plan = valid_plan(seen.plan)
     if override.verb in ("done", "advance", "reschedule") and plan is None:
         return "the plan has faults; correct it first"
@@ -70,6 +73,15 @@ def _refuse_retry(seen: Observation) -> str:
     return ""
 
 
+def _refuse_ack(status: Status) -> str:
+    if not status.alarms:
+        return "nothing is firing that could be acknowledged"
+    if all(alarm.acknowledged_at is not None for alarm in status.alarms):
+        who = status.alarms[-1].acknowledged_by
+        return f"all that is firing is acknowledged already{f' by {who}' if who else ''}"
+    return ""
+
+
 def edited(seen: Observation) -> bool:
     """Whether the plan is not what the run stands on."""
     plan = valid_plan(seen.plan)
@@ -82,7 +94,9 @@ def edited(seen: Observation) -> bool:
 
 
 def carried_out(seen: Observation, status: Status, heard: Heard) -> Status:
-    """The status after what was said by ``done``, ``advance`` and ``reschedule``."""
+    """The status after what was said by ``ack``, ``done``, ``advance`` and ``reschedule``."""
+    if override := heard.acted.get("ack"):
+        status = acknowledged(status, override, seen.now)
     plan = valid_plan(seen.plan)
     if plan is None:
         return status

@@ -12,8 +12,6 @@ from controller.core.status import OverrideRecord
 from controller.core.units import format_instant, parse_instant
 
 LONGEST_VALUE = 4096
-LATER_VERBS = ("ack",)
-"""Verbs of later releases: refused with words, never ignored."""
 WITH_OBJECT = ("approve", "done", "advance", "reschedule")
 """Verbs whose text names what they are about; the text of the others is a reason."""
 EXAMPLES = {
@@ -22,7 +20,7 @@ EXAMPLES = {
     "advance": "ramp, ramp/2 or ramp/last",
     "reschedule": "ramp=2025-11-01T14:00:00Z",
 }
-VERBS = ("hold", "rollback", "retry", *WITH_OBJECT, *LATER_VERBS)
+VERBS = ("hold", "rollback", "retry", *WITH_OBJECT, "ack")
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,8 +201,6 @@ LONGEST_NAME = 253
 
 
 def _judge(override: Override, now: float, refuse: Callable[[Override], str | None]) -> _Judgement | None:
-    if override.verb in LATER_VERBS:
-        return "refused", "not supported yet"
     if override.fault:
         return "refused", override.fault
     if override.until is not None and override.until <= now:

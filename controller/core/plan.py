@@ -23,6 +23,7 @@ from controller.core.structure import read_manifest
 __all__ = [
     "Checkpoint",
     "Consequence",
+    "Contact",
     "Fault",
     "Gate",
     "Guardrail",
@@ -188,8 +189,16 @@ class Phase:
 
 
 @dataclass(frozen=True, slots=True)
+class Contact:
+    """Who is told: a role, ``after`` seconds from the beginning of what is told, unless somebody has answered by then."""
+
+    role: str
+    after: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """A plan without faults."""
+    """A plan without faults. ``contacts`` are in the order in which they are told."""
 
     namespace: str
     name: str
@@ -201,6 +210,7 @@ class Plan:
     on_delete: Literal["leave", "reset"]
     spec: LaunchSpec
     warnings: tuple[Fault, ...] = ()
+    contacts: tuple[Contact, ...] = ()
 
     def target(self, name: str) -> Target:
         """The target of that name; KeyError where there is none."""
@@ -251,11 +261,12 @@ def parse(document: Mapping[str, Any], recorded: RecordedForm = _RECORDED) -> Pl
         on_delete=spec.on_delete,
         spec=spec,
         warnings=warnings(spec),
+        contacts=tuple(Contact(contact.role, contact.after or 0.0) for contact in spec.contacts),
     )
 
 
 def standing(plan: Plan, phase: str) -> dict[str, Any]:
-    """The spec reduced to what a run in that phase stands on: all targets, the phase and the metrics that it uses.
+    """The spec reduced to what a run in that phase stands on: targets, the phase, the metrics that it uses, contacts.
 
     ``parse`` reads it again, so a run can go on (or retreat) when the plan has become unreadable meanwhile.
 
@@ -265,8 +276,8 @@ def standing(plan: Plan, phase: str) -> dict[str, Any]:
     for written in plan.spec.phases:
         if written.name == phase:
             reduced = {"revision": plan.revision, **_basis(written, plan.spec)}
-            after = _as_written(plan.spec).get("watchAfter")
-            return reduced if after is None else reduced | {"watchAfter": after}
+            whole = _as_written(plan.spec)
+            return reduced | {name: whole[name] for name in ("watchAfter", "contacts") if name in whole}
     raise KeyError(phase)
 
 

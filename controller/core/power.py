@@ -20,15 +20,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil, exp, floor, inf, lgamma, log, log1p, pi, sqrt
 
-from controller.core.evidence import (
+from controller.core.evidence import Criterion, bar, fail_bar
+from controller.core.likelihoods import (
     START_WEIGHT,
     WORSE,
-    Criterion,
-    _divided_rates,
-    _start_weight,
-    bar,
     clumped,
-    fail_bar,
+    divided_rates,
     log_evidence_of_pass,
     pass_divisor,
 )
@@ -414,7 +411,7 @@ def log_evidence_of_fail(n: float, x: float, limit: float, start_weight: float, 
     numbers are of units, as :class:`Bars` has them.
     """
     unit = pass_divisor(limit, bursts)
-    terms = [(x * bad + (n - x) * good) * (unit / divisor) for bad, good, divisor in _divided_rates(limit, bursts)]
+    terms = [(x * bad + (n - x) * good) * (unit / divisor) for bad, good, divisor in divided_rates(limit, bursts)]
     top = max(terms)
     return log(start_weight / len(WORSE)) + top + log(sum(exp(term - top) for term in terms))
 
@@ -532,11 +529,6 @@ def _last_row_with(bars: Bars, needed: int, per_row: float, row: int, last: int,
     return low
 
 
-def start_weight(instant: int, horizon: int) -> float:
-    """The detector's weight of harm that begins at this row (0 is the first) of a phase of ``horizon`` rows (0: no end)."""
-    return _start_weight(instant, horizon)
-
-
 def false_fail_at_most(bars: Bars, share: float) -> float:
     """A bound on the chance that a canary with that bad share is ever proven bad, however often one looks.
 
@@ -551,7 +543,7 @@ def false_fail_at_most(bars: Bars, share: float) -> float:
         return 0.0
     powers = [
         _power(share, (bad - good) / divisor, -good / divisor, bars.bursts)
-        for bad, good, divisor in _divided_rates(bars.limit, bars.bursts)
+        for bad, good, divisor in divided_rates(bars.limit, bars.bursts)
     ]
     whole = exp(-min(powers) * bars.to_fail)
     return min(whole, _shared(powers, bars.to_fail))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from controller.core.evidence import Criterion, grid, us_or_world
+from controller.core.comparisons import us_or_world
+from controller.core.evidence import Criterion, grid
 from controller.core.observation import Observation
 from controller.core.plan import Guardrail, InvalidPlanError, Phase, Plan
 from controller.core.schedule import coming_since, preflight_opens, start_of

@@ -108,6 +108,40 @@ class Pair(Row):
 
 
 @dataclass(frozen=True, slots=True)
+class Unproven(Row):
+    """Alerts that fire at an instant at which nothing proves that all were seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One alert that an Alertmanager shows. ``id`` is its fingerprint, ``began`` its start (epoch seconds).
+
+    ``counted``: it is one of Prometheus' own ``ALERTS``, whose rows count it already.
+    """
+
+    id: str
+    began: float
+    silenced: bool = False
+    counted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    """What was seen beside the rows of incidents at the instant ``at`` (epoch seconds): it cannot be asked afterwards.
+
+    An ``at`` of 0: nobody has looked yet.
+
+    ``problem`` is why nothing is proven by what is not there. ``alerts`` are those that the Alertmanagers show;
+    ``silences`` says that they were asked, so that it is known which alerts are silenced.
+    """
+
+    at: int
+    problem: str = ""
+    alerts: tuple[Shown, ...] = ()
+    silences: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Hour:
     """The rows of one hour that have events, summed up: their number, and the sums of n, x, n*n, n*x and x*x.
 
@@ -163,14 +197,19 @@ class Reading:
     ``through``, aligned at the tick's own time, which may still change. ``problem`` says why the answer must not be
     used ("Prometheus did not answer within 5s"); then there are no rows. ``hours`` are there instead of rows where the
     past was asked for.
+
+    Of incidents, ``unproven`` is why the newest instant proves nothing, and ``noticed`` what was seen beside the rows;
+    None: only the rows are known.
     """
 
     after: int
     through: int
-    settled: tuple[Row, ...] = ()
-    tail: tuple[Row, ...] = ()
+    settled: tuple[Row | Unproven, ...] = ()
+    tail: tuple[Row | Unproven, ...] = ()
     problem: str = ""
     hours: tuple[Hour, ...] = ()
+    unproven: str = ""
+    noticed: Noticed | None = None
 
 
 def beside(canary: Reading | None, stable: Reading | None) -> Reading | None:

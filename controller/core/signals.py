@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
-from controller.core.evidence import NO_PROOF, NOT_ASKED, Outcome, Verdict
+from controller.core.evidence import NOT_ASKED, Outcome, Verdict
 from controller.core.facts import (
     Facts,
     Judged,
@@ -23,11 +23,13 @@ from controller.core.facts import (
     undecided_by,
     waited_too_long,
 )
+from controller.core.incidents import NO_PROOF
 from controller.core.observation import ALERTING_NOT_KNOWN, TargetView
 from controller.core.plan import InvalidPlanError, Phase
 from controller.core.plan import Outcome as PlannedOutcome
 from controller.core.questions import criteria_of, reading_of
 from controller.core.schedule import coming_since, gate_due, not_ready_at, preflight_opens, start_of
+from controller.core.series import Row, Unproven
 from controller.core.status import State
 from controller.core.units import format_date, format_duration, format_weight
 from controller.core.words import Reason, told
@@ -167,7 +169,8 @@ def _returning(facts: Facts) -> Reason | None:
     return "all traffic goes back to the stable Services, which run the new revision"
 
 
-def _plan_invalid(facts: Facts) -> Reason | None:
+def plan_invalid(facts: Facts) -> Reason | None:
+    """The first fault of the plan as it is now, and how many more there are."""
     if not isinstance(facts.seen.plan, InvalidPlanError):
         return None
     faults = facts.seen.plan.faults
@@ -303,7 +306,8 @@ def _far_from_start(facts: Facts) -> bool:
     return _scheduled(facts) is not None
 
 
-def _drift(facts: Facts) -> Reason | None:
+def drifted(facts: Facts) -> Reason | None:
+    """Which route has another weight than the launch left it at."""
     intent = facts.status.intent
     if _far_from_start(facts):
         return None
@@ -442,10 +446,16 @@ def _not_counted(facts: Facts, coming: Phase) -> Iterator[str]:
         if criterion.launch_wide:
             reading = reading_of(facts.seen, "", criterion.series)
             problem = NOT_ASKED if reading is None else reading.problem
-            if reading is not None and not (problem or reading.settled or reading.tail):
-                problem = NO_PROOF
+            if reading is not None and not (problem or any(_proven(row) for row in (*reading.settled, *reading.tail))):
+                problem = f"{NO_PROOF}: {reading.unproven}" if reading.unproven else NO_PROOF
+            if reading is not None and not problem and reading.noticed is not None:
+                problem = reading.noticed.problem
             if problem:
                 yield f"{criterion.series.bad}: {problem}"
+
+
+def _proven(row: Row) -> bool:
+    return not isinstance(row, Unproven)
 
 
 def _preflight_moved(facts: Facts) -> Reason | None:
@@ -463,7 +473,7 @@ def _preflight_late(facts: Facts, wanted: str) -> Reason | None:
     if facts.seen.now < not_ready_at(coming, facts.status, coming_since(facts.status)):
         return None
     missing = preflight_missing(facts)
-    if not missing or not _all_looked_at(facts):
+    if not missing or not all_looked_at(facts):
         return None
     times = next((move.times for move in facts.status.moves if move.phase == coming.name), 0)
     outcome = coming.preflight.on_not_ready.after(times)
@@ -472,7 +482,7 @@ def _preflight_late(facts: Facts, wanted: str) -> Reason | None:
     return f"phase {coming.name} was not ready at its start: waits for {'; '.join(missing)}"
 
 
-def _all_looked_at(facts: Facts) -> bool:
+def all_looked_at(facts: Facts) -> bool:
     """Whether every check was made: what nobody has looked at yet is no reason to move a date."""
     return facts.asked and facts.seen.alerting != ALERTING_NOT_KNOWN
 
@@ -876,7 +886,7 @@ LADDER: tuple[tuple[Signal, Rung], ...] = (
     (Signal.LOWERING, _lowering),
     (Signal.WITHDRAWN, _withdrawn),
     (Signal.RETURNING, _returning),
-    (Signal.PLAN_INVALID, _plan_invalid),
+    (Signal.PLAN_INVALID, plan_invalid),
     (Signal.REVISION_CHANGED, _revision_changed),
     (Signal.REVISION_CONTINUES, _revision_continues),
     (Signal.NEW_REVISION, _start_on_new_revision),
@@ -885,7 +895,7 @@ LADDER: tuple[tuple[Signal, Rung], ...] = (
     (Signal.PLAN_CHANGED, _plan_changed),
     (Signal.ROUTE_CLAIMED, _route_claimed),
     (Signal.ROUTE_UNUSABLE, _route_unusable),
-    (Signal.DRIFT, _drift),
+    (Signal.DRIFT, drifted),
     (Signal.HOLD_ASKED, _hold_asked),
     (Signal.HELD_BREACH, _held_breach),
     (Signal.CHECKPOINT_FAILED, checkpoint_that_holds),

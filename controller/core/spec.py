@@ -678,6 +678,8 @@ class GateCriterion(Criterion):
     """The severity of alerts that count as incidents."""
     matchers: tuple[Annotated[str, Field(max_length=1024)], ...] = Field(default=(), max_length=20)
     """Alertmanager matchers that say which incidents are this launch's."""
+    silenced: Literal["undecided", "count", "ignore"] | None = None
+    """What an incident is whose alert is silenced: neither one nor none (`undecided`, by default), one, or none."""
     guardrails: Literal["pass"] | None = None
     """`pass`: every guardrail of the phase that is enforced has to pass over the whole phase."""
 

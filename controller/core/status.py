@@ -209,6 +209,23 @@ class DecisionRecord(Model):
     message: str
 
 
+class Alarm(Model):
+    """What people are told of for as long as it lasts, and since when; ``reason`` is a signal, or the approval wanted.
+
+    ``decision`` is the id of the newest recorded decision when it began. Another reason is another alarm: it begins anew.
+    """
+
+    kind: str
+    target: str = ""
+    role: str = ""
+    reason: str = ""
+    message: str = ""
+    since: StoredInstant
+    decision: str = ""
+    acknowledged_at: StoredInstant | None = None
+    acknowledged_by: str = ""
+
+
 class Condition(Model):
     """A Kubernetes condition."""
 
@@ -234,6 +251,7 @@ class Status(Model):
     """The whole status. ``step`` counts from 1; 0 is before the phase's first raise. ``epoch`` fences writers.
 
     ``window`` says whether traffic may be raised at all now, why, and until when; empty where the plan has no rule.
+    ``drifts`` are the newest instants at which a route began to have another weight than the launch left it at.
     """
 
     observed_generation: int = 0
@@ -266,6 +284,8 @@ class Status(Model):
     bursts: Bursts | None = None
     overrides: tuple[OverrideRecord, ...] = ()
     decisions: tuple[DecisionRecord, ...] = ()
+    alarms: tuple[Alarm, ...] = ()
+    drifts: tuple[StoredInstant, ...] = ()
     conditions: tuple[Condition, ...] = ()
 
 

@@ -8,9 +8,10 @@ from math import ceil, floor, isfinite, log10
 from re import Match
 from re import compile as pattern
 
-from controller.core.evidence import Criterion, Outcome, Verdict, requests_to_fail, requests_to_settle
+from controller.core.evidence import Criterion, Outcome, Verdict
 from controller.core.faults import listed
 from controller.core.looks import Looked
+from controller.core.outlook import requests_to_fail, requests_to_settle
 from controller.core.units import format_count, format_duration, format_number, format_share
 
 _INSTANTS = pattern(r"(?:\b\d{4}-\d\d-\d\d )?\b\d\d:\d\d(?: UTC\b|(?=-\d\d:\d\d UTC\b))")
@@ -190,9 +191,16 @@ def _of_incidents(verdict: Verdict, at_most: int) -> str:
     if verdict.outcome is not Outcome.FAIL:
         count = count if verdict.x else f"no {named}"
         allowed = f", {_allowed(at_most)}" if at_most else ""
-        return f"{count} since {_minute(verdict.as_of - verdict.span)}{allowed}"
+        silenced = f" and {format_count(verdict.silenced)} silenced" if verdict.silenced else ""
+        return f"{count}{silenced} since {_minute(verdict.as_of - verdict.span)}{allowed}{_open(verdict)}"
     starts = listed([_minute(at) for at in verdict.starts], "and")
     return f"{count}, {_allowed(at_most)}: seen to begin at {starts}"
+
+
+def _open(verdict: Verdict) -> str:
+    if verdict.open == "silenced":
+        return "; what is silenced counts neither as an incident nor as none; write silenced: count or silenced: ignore"
+    return f"; {verdict.open}" if verdict.open else ""
 
 
 def _minute(at: float) -> str:

@@ -13,15 +13,17 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from math import ceil, inf
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
+from controller.core.alarms import over_at
+from controller.core.alerts import Alert, Identity, alerts_of, levels
 from controller.core.calendar import DAYS, opening
 from controller.core.decide import Decision, decide
 from controller.core.evidence import NOT_ASKED, Criterion, Fold
 from controller.core.facts import PATIENCE_FACTOR, PATIENCE_WITHOUT_FOR, Judged
 from controller.core.observation import IntentFate, Observation, TargetView
 from controller.core.overrides import VERBS, read_override
-from controller.core.plan import InvalidPlanError, Phase, Plan, parse
+from controller.core.plan import Contact, InvalidPlanError, Phase, Plan, parse
 from controller.core.questions import (
     coming_phase,
     criteria_of,
@@ -38,6 +40,7 @@ from controller.core.spec import API_VERSION, KIND
 from controller.core.status import UNDER_WAY, OverrideRecord, State, Status, read_status, write_status
 from controller.core.units import format_count, format_instant
 from controller.core.words import measured, sentence
+from controller.core.world import LaunchKey
 from controller.simulation.scenario import Deed, Scenario
 from controller.simulation.traffic import Traffic
 
@@ -73,6 +76,19 @@ class Made:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """Somebody begins to be told something, or it is over. ``role`` is empty and ``level`` 0 where the plan names nobody."""
+
+    at: float
+    alert: str
+    role: str
+    level: int
+    event: Literal["fires", "resolves"]
+    target: str = ""
+    summary: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Looked:
     """One look, decisive or not, for the picture: the verdicts by target and criterion."""
 
@@ -91,6 +107,7 @@ class Outcomes:
     decisions: list[Made] = field(default_factory=list)
     checkpoints: list[dict[str, Any]] = field(default_factory=list)
     gates: list[dict[str, Any]] = field(default_factory=list)
+    alerts: list[Told] = field(default_factory=list)
     weights: list[tuple[float, str, int]] = field(default_factory=list)
     looks: list[Looked] = field(default_factory=list)
     coarsest: int = 0
@@ -115,6 +132,17 @@ class Outcomes:
             ],
             "checkpoints": self.checkpoints,
             "gates": self.gates,
+            "alerts": [
+                {
+                    "time": moment(told.at),
+                    "alert": told.alert,
+                    **({"target": told.target} if told.target else {}),
+                    "role": told.role,
+                    "level": told.level,
+                    "event": told.event,
+                }
+                for told in self.alerts
+            ],
         }
 
 
@@ -128,6 +156,10 @@ class Witness(Protocol):
 
     def weight(self, at: float, target: str, weight: int, cause: str) -> None:
         """A route's canary has ``weight`` thousandths from ``at`` on; ``cause`` is the epoch and the decision's id."""
+
+
+def _told(at: float, alert: Alert, event: Literal["fires", "resolves"]) -> Told:
+    return Told(at, alert.name, alert.role, alert.level, event, alert.target, alert.summary)
 
 
 def moment(at: float) -> str:
@@ -238,6 +270,9 @@ class _Simulation:
         self.in_force_of: tuple[object, ...] = ()
         self.in_force_since: float | None = None
         self.gate_judged_at: float | None = None
+        # Who is told of what.
+        self.contacts: tuple[Contact, ...] = ()
+        self.firing: dict[Identity, Alert] = {}
         # What the calendar says of where the launch stands: to hit it, and to know what is waited for.
         self.calendar: tuple[float, ...] = ()
         self.awaited: tuple[float, ...] = ()
@@ -514,6 +549,7 @@ class _Simulation:
     # What follows from it
 
     def _commit(self, at: float, decision: Decision) -> None:
+        self._escalate(at)
         self._do(at)
         if self._since(at) != self.process_since:
             # Another process: it has not seen the weight come into force, and has fenced what it found open.
@@ -531,7 +567,7 @@ class _Simulation:
             for name, weight in decision.weights.items():
                 self._set(name, weight, at, decision)
             self.fate, self.intent_since, self.raised_at = "written", at, at
-        elif decision.decisive or decision.changed:
+        elif decision.decisive or decision.alarmed or decision.changed:
             self._store(at, with_evidence(decision))
         if self.status.intent is None:
             self.fate = "none"
@@ -541,6 +577,8 @@ class _Simulation:
             self.in_force_of = place
         if decision.decisive:
             self._record(at, decision, judged_gate=judged_gate)
+        self.contacts = decision.contacts
+        self._alert(at)
 
     def _judged(self, at: float) -> float:
         """When the gate was judged last if it was now; in a jump that is the last of the ticks at which it was its turn."""
@@ -614,6 +652,24 @@ class _Simulation:
             self._store(at, retreated(self.status, at))
 
     # What is told
+
+    def _escalate(self, at: float) -> None:
+        """What changes between two looks: nobody has answered and others are told, or it is news no longer."""
+        alarms = self.status.alarms
+        due = {alarm.since + level.after for alarm in alarms for level in levels(alarm, self.contacts)}
+        due |= {over_at(alarm, self.status) for alarm in alarms}
+        for instant in sorted(instant for instant in due if self.now < instant < at):
+            # A controller that is down tells nobody; it does when it is back.
+            if not any(begin <= instant < end for begin, end in self.down):
+                self._alert(instant)
+
+    def _alert(self, at: float) -> None:
+        metadata = self.document["metadata"]
+        key = LaunchKey(metadata.get("namespace") or "default", metadata["name"])
+        firing = {alert.identity: alert for alert in alerts_of(key, self.status, at, self.contacts)}
+        before, self.firing = self.firing, firing
+        self.found.alerts += [_told(at, alert, "resolves") for name, alert in before.items() if name not in firing]
+        self.found.alerts += [_told(at, alert, "fires") for name, alert in firing.items() if name not in before]
 
     def _note(self, at: float, decision: Decision) -> None:
         if any(item.verdict.problem == NOT_ASKED for item in decision.verdicts):

@@ -109,6 +109,20 @@ def test_a_failure_is_told_and_costs_neither_the_last_answer_nor_the_other_keys(
     until(lambda: (asking.ask("a") or 0) > 1, "the next answer")
 
 
+def test_a_failure_that_cannot_be_told_ends_no_fetch(source: Source) -> None:
+    def deaf(problem: str) -> None:
+        source.told.append(problem)
+        raise BrokenPipeError
+
+    asking = Asking("asks", source, fresh_s=0.0, valid_s=LONG_S, on_failure=deaf)
+    source.error = UnansweredError("away")
+    asking.ask("a")
+    wait_until(lambda: source.told, deadline_s=DEADLINE_S, what="the failure")
+    source.error = None
+    wait_until(lambda: asking.ask("a"), deadline_s=DEADLINE_S, what="an answer after it")
+    asking.stop()
+
+
 def test_many_keys_share_one_thread_and_each_is_fetched_once(source: Source) -> None:
     asking = source.asking()
     source.released.clear()

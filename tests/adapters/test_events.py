@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from controller.adapters.events import AGAIN_SECONDS, TOO_OLD_SECONDS, EventWriter, event_document
+from controller.adapters.events import AGAIN_SECONDS, SERIES_SECONDS, TOO_OLD_SECONDS, EventWriter, event_document
 from controller.adapters.kubernetes import Kubernetes
 from controller.core.events import LONGEST_NOTE, Event, events_of
 from controller.core.world import LaunchKey
@@ -130,6 +130,12 @@ def test_what_is_told_again_within_a_minute_is_written_once(writer: Writer, serv
     clock.at += AGAIN_SECONDS
     say(one, event(at=60.0, note="try 60"))
     server.wait_for(lambda: len(server.kept) == 3)
+    assert server.kept[2] == event(at=0.0, note="try 0", times=4, latest=60.0)
+    assert server.kept[2].name == server.kept[0].name
+    clock.at += SERIES_SECONDS
+    say(one, event(at=500.0, note="try 500"))
+    server.wait_for(lambda: len(server.kept) == 4)
+    assert server.kept[3] == event(at=500.0, note="try 500")
 
 
 def test_an_event_is_tried_again_while_nobody_answers(writer: Writer, server: Server, dropped: list[str]) -> None:
@@ -277,6 +283,22 @@ def test_an_api_server_takes_every_kind_of_event_once_and_they_are_found_with_th
     query = f"involvedObject.uid={launch.uid},involvedObject.name=shop"
     old = ground.kube.call("GET", f"/api/v1/namespaces/{ground.namespace}/events", fieldSelector=query)["items"]
     assert len(old) == len(told), "kubectl describe asks like this"
+
+
+def test_what_happens_again_is_counted_in_the_event_of_its_first_time(ground: KubeGround) -> None:
+    cluster = Kubernetes(ground.settings())
+    first = event(key=launch_key(ground))
+    cluster.write_event(first)
+    cluster.write_event(replace(first, times=2, latest=first.at + 60))
+    cluster.write_event(replace(first, times=7, latest=first.at + 120))
+    (found,) = stored(ground)
+    assert found["series"] == {"count": 7, "lastObservedTime": "2023-11-14T22:15:20.123456Z"}
+    assert found["note"] == first.note
+    path = f"/apis/events.k8s.io/v1/namespaces/{ground.namespace}/events/{first.name}"
+    ground.kube.call("DELETE", path)
+    cluster.write_event(replace(first, times=8, latest=first.at + 180))
+    (found,) = stored(ground)
+    assert found["series"]["count"] == 8, "one that was forgotten is written again"
 
 
 def test_an_identity_that_may_not_create_events_is_told_so_and_loses_nothing_else(

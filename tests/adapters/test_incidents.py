@@ -17,13 +17,15 @@ import pytest
 from controller.adapters.prometheus import Answer, PrometheusSettings
 from controller.adapters.prometheus import Prometheus as Adapter
 from controller.core.criteria import resolve
-from controller.core.evidence import Criterion, Fold, Outcome, Verdict, advance, begin, judge
+from controller.core.evidence import Criterion, Fold, Outcome, Verdict
 from controller.core.fold_text import decode, encode
 from controller.core.series import Reading, RecordedForm, launch_wide
 from controller.core.spec import GateCriterion
+from controller.core.verdicts import advance, begin, judge
 from controller.gather import Gatherer
 from tests.realparts.fixtures import PrometheusFactory
 from tests.realparts.prometheus import Prometheus, config, promtool, static
+from tests.realparts.server import free_port
 
 T0 = 1_700_000_010  # a multiple of 30
 WRITTEN = GateCriterion.model_validate({"incidents": "critical", "atMost": 9, "matchers": ['team="learning"']})
@@ -52,9 +54,19 @@ BEGUN = {0: 1, 330: 1, 1230: 1, 1530: 1, 1830: 1, 2100: 1, 2430: 1}
 
 
 def _stored() -> str:
-    lines = ["# TYPE up gauge", "# TYPE ALERTS gauge"]
-    scraped = (at for at in range(T0 - 3000, T0 + 4200, 15) if not OUTAGE[0] <= at < OUTAGE[1])
-    lines += [f'up{{job="shop"}} 0 {at}' for at in scraped]
+    """What Prometheus stores of itself each 15 s, and of the alert that always fires at each evaluation."""
+    alive = [at for at in range(T0 - 3000, T0 + 4200, 15) if not OUTAGE[0] <= at < OUTAGE[1]]
+    group = '{job="prometheus",rule_group="rules;shop"}'
+    lines = ["# TYPE prometheus_rule_group_interval_seconds gauge"]
+    lines += [f"prometheus_rule_group_interval_seconds{group} {EVALUATED} {at}" for at in alive]
+    lines += ["# TYPE prometheus_rule_group_last_evaluation_timestamp_seconds gauge"]
+    lines += [
+        f"prometheus_rule_group_last_evaluation_timestamp_seconds{group} {at // EVALUATED * EVALUATED} {at}"
+        for at in alive
+    ]
+    watchdog = (at for at in alive if at % 30 == 0)
+    lines += ["# TYPE ALERTS gauge"]
+    lines += [f'ALERTS{{alertname="Watchdog",alertstate="firing"}} 1 {at}' for at in watchdog]
     for labels, instants in ALERTS:
         text = ",".join(f'{name}="{value}"' for name, value in {**FIRING, **labels}.items())
         lines += [f"ALERTS{{{text}}} 1 {T0 + at}" for at in instants]
@@ -172,7 +184,7 @@ def test_the_proof_is_asked_once_for_all_incidents() -> None:
     found = gatherer.gather({launch_wide(one, "shop"): T0 for one in series}, T0 + 65.0, 60.0)
     gatherer.close()
     assert [reading.settled for reading in found.values()] == [()] * 3
-    assert [expression.count("last_over_time(up[30s])") for expression in listening.asked] == [1, 1]
+    assert [expression.count('alertname="Watchdog"') for expression in listening.asked] == [1, 1]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -191,6 +203,7 @@ def test_replay_equals_live_while_rules_fire(
                     {
                         "name": "shop",
                         "rules": [
+                            {"alert": "Watchdog", "expr": "vector(1)"},
                             _rule("Open", zero - 60, zero + 3, labels),
                             _rule("Later", zero + 6, zero + 10, labels),
                             _rule("LaunchHeld", zero - 60, zero + 60, labels | {"component": "launch", "launch": "a"}),
@@ -201,9 +214,9 @@ def test_replay_equals_live_while_rules_fire(
             }
         )
     )
-    prometheus = prometheus_factory(
-        version=version, config=config([static("nobody", ["127.0.0.1:1"])], rule_files=[rules])
-    )
+    port = free_port()
+    itself = static("prometheus", [f"127.0.0.1:{port}"])
+    prometheus = prometheus_factory(version=version, port=port, config=config([itself], rule_files=[rules]))
     gatherer = Gatherer(Adapter(PrometheusSettings(url=prometheus.url, timeout=60.0, read_timeout=60.0)))
     subject = launch_wide(series, "shop")
     try:

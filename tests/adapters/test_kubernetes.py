@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -214,7 +215,7 @@ def test_the_rights_that_are_documented_are_enough_in_one_namespace(kube: KubeAp
                 "verbs": ["list", "watch"],
             },
             {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
-            {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create"]},
+            {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
         ],
         namespace=ground.namespace,
     )
@@ -227,7 +228,9 @@ def test_the_rights_that_are_documented_are_enough_in_one_namespace(kube: KubeAp
     with running(cluster):
         cluster.write_status(cluster.read_launch(launch_key(ground)), write_status(Status(epoch=1)))
         cluster.patch_route(lowering(cluster, ground))
-        cluster.write_event(Event(launch_key(ground), 1.0, "1-1", "StepDone", "Raise", "on to 30%"))
+        happened = Event(launch_key(ground), 1.0, "1-1", "StepDone", "Raise", "on to 30%")
+        cluster.write_event(happened)
+        cluster.write_event(replace(happened, times=2, latest=2.0))
         launch = cluster.set_finalizer(cluster.read_launch(launch_key(ground)), True)
         ground.begin_to_delete("Launch", "shop")
         cluster.set_finalizer(cluster.read_launch(launch.key), False)

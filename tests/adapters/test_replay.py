@@ -15,9 +15,10 @@ import pytest
 
 from controller.adapters.prometheus import Prometheus as Adapter
 from controller.adapters.prometheus import PrometheusSettings
-from controller.core.evidence import Criterion, Fold, advance, begin, in_force, judge
+from controller.core.evidence import Criterion, Fold
 from controller.core.fold_text import decode, encode
 from controller.core.series import Reading, Series, Subject
+from controller.core.verdicts import advance, begin, in_force, judge
 from controller.gather import Gatherer
 from tests.adapters.exporter import Counter, Exporter, Life, ScriptedPod
 from tests.realparts.fixtures import PrometheusFactory

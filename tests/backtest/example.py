@@ -19,10 +19,10 @@ from controller.backtest.past import Backtest, Span
 from controller.backtest.picture import draw
 from controller.commands.backtest import picture, tell
 from controller.commands.evidence import bar, lines
-from controller.core.evidence import judge
 from controller.core.plan import parse
 from controller.core.report import scored
 from controller.core.units import format_instant
+from controller.core.verdicts import judge
 from tests.backtest.grounds import T0, Count, Minute, asked_of, counts
 from tests.realparts.parts import ROOT
 

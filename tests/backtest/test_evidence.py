@@ -11,9 +11,9 @@ import yaml
 
 from controller.backtest.picture import Bar, Lane, Picture, Piece, draw, draw_bars
 from controller.core.decide import decide
-from controller.core.evidence import advance, begin, in_force, judge, weighed
 from controller.core.ledger import record
 from controller.core.series import Row
+from controller.core.verdicts import advance, begin, in_force, judge, weighed
 from tests.commands.grounds import FolderGround, call
 from tests.commands.test_explain import put
 from tests.core.builders import NOW, Course, bad, course, criterion, document

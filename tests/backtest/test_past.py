@@ -12,9 +12,10 @@ from controller.backtest.past import TRIES, Backtest, OtherBacktestError, PastUn
 from controller.backtest.shares import Shares
 from controller.commands.backtest import summary
 from controller.core.bursts import burstiness
-from controller.core.evidence import Criterion, advance, begin, grid, in_force, judge
+from controller.core.evidence import Criterion, grid
 from controller.core.plan import parse
 from controller.core.series import Reading, Row, Subject, hours_of
+from controller.core.verdicts import advance, begin, in_force, judge
 from controller.core.words import sentence
 from tests.backtest.grounds import DAY, STEP, T0, Count, Minute, asked_of, counts, launch, poisson_of
 

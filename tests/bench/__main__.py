@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator
 
-from tests.bench import core, fleet, reaction, soak
+from tests.bench import alerting, core, fleet, reaction, soak
 from tests.bench.table import Figure, show
 from tests.realparts.parts import ROOT
 
 PARTS: dict[str, Callable[[int], Iterator[Figure]]] = {
     "decide": lambda runs: core.decide_one(),
+    "alerting": lambda runs: alerting.telling(),
     "reaction": lambda runs: reaction.one_launch(runs, ("1s", "250ms")),
     "reaction-50": lambda runs: reaction.many_launches(50, "1s"),
     "reaction-200": lambda runs: reaction.many_launches(200, "1s"),

@@ -29,17 +29,11 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import binom
 
-from controller.core.evidence import (
-    Outcome,
-    Verdict,
-    advance,
-    begin,
-    in_force,
-    judge,
-)
+from controller.core.evidence import Outcome, Verdict
 from controller.core.power import Bars, pass_times
 from controller.core.series import Reading, Row
 from controller.core.units import format_duration
+from controller.core.verdicts import advance, begin, in_force, judge
 from tests.core.builders import INTERVAL, NOW, criterion
 from tests.core.many import Counts, Many, geometric_clumps, steady
 from tests.realparts.parts import ROOT

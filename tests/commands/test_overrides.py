@@ -91,6 +91,8 @@ def test_people_bring_a_launch_through_its_phases_on_both_clusters(worked: Groun
 
     told(worked, 0, "advance", "learner", "quiet", PATIENT)
     becomes(worked, r"Held[^$]*\nphase +quiet \(2 of 3\), since ")
+    assert "accepted: nobody else is told" in told(worked, 0, "ack", "learner", "--reason=on it", PATIENT)
+    assert "refused: all that is firing is acknowledged already" in told(worked, 1, "ack", "learner", PATIENT)
     told(worked, 0, "rollback", "learner", "--reason=checkout is broken", PATIENT)
     assert "checkout is broken" in told(worked, 0, "status", "learner")
     again = told(worked, 0, "retry", "learner", PATIENT)
@@ -133,6 +135,7 @@ def test_who_may_not_write_is_told_so(worked: Ground) -> None:
 WRITTEN = [
     (["hold", "--reason", "lunch"], "hold", {"reason": "lunch"}),
     (["rollback", "--reason", "bad"], "rollback", {"reason": "bad"}),
+    (["ack", "--reason", "on it"], "ack", {"reason": "on it"}),
     (["retry"], "retry", {}),
     (["approve", "planning/gate", "--reason", "fine"], "approve", {"value": "planning/gate", "reason": "fine"}),
     (["done", "planning/team", "quiet/tests"], "done", {"value": "planning/team, quiet/tests"}),

@@ -10,7 +10,10 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from controller.core import evidence
+from controller.core import likelihoods
+from controller.core.comparisons import gains_of, rates_of_pair
+from controller.core.evidence import Criterion, bar, fail_bar
+from controller.core.likelihoods import CAP, IMPOSSIBLE, start_weight
 from controller.core.series import Pair
 from tests.core.builders import criterion
 
@@ -68,14 +71,14 @@ class Many:
         min_bad: int = 3,
         fail_at: float | None = None,
         weights: Callable[[int], float] | None = None,
-        code: ModuleType = evidence,
+        code: ModuleType = likelihoods,
     ) -> None:
         self.limit, self.n, self.bursts, self.min_bad, self.code = limit, n, bursts, min_bad, code
-        self.weights = weights or (lambda row: float(code._start_weight(row, horizon)))
-        self.bar = code.bar(criterion(limit=limit))
+        self.weights = weights or (lambda row: float(code.start_weight(row, horizon)))
+        self.bar = code.evidence_needed(criterion(limit=limit).certainty)
         self.fail_at = exp(self.bar if fail_at is None else fail_at)
         x = np.arange(n + 1)
-        rates = code._divided_rates(limit, bursts)
+        rates = code.divided_rates(limit, bursts)
         logs = np.array([(x * bad + (n - x) * good) / divisor for bad, good, divisor in rates])
         self.ratios: Numbers = np.exp(np.minimum(logs, 690.0))
         self.detector: Numbers = np.zeros((len(rates), runs))
@@ -104,7 +107,7 @@ class Many:
         n = self.n * self.row
         if x >= self.limit * n:
             return False
-        found: float = self.code._log_evidence_of_pass(n, x, self.limit, self.bursts)
+        found: float = self.code.log_evidence_in_bursts(n, x, self.limit, self.bursts)
         return bool(found >= self.bar)
 
     def watch(self, pieces: Iterable[Counts], until: str = "") -> Many:
@@ -122,7 +125,7 @@ class ManyPairs:
 
     def __init__(
         self,
-        wanted: evidence.Criterion,
+        wanted: Criterion,
         n: int,
         stable_n: int,
         runs: int,
@@ -130,15 +133,14 @@ class ManyPairs:
         horizon: int = 8640,
         bursts: float = 1.0,
         weights: Callable[[int], float] | None = None,
-        code: ModuleType = evidence,
     ) -> None:
-        self.weights = weights or (lambda row: float(code._start_weight(row, horizon)))
-        self.min_bad, self.bar, self.fail_at = wanted.min_bad, code.bar(wanted), exp(code.fail_bar(wanted))
-        worse, better = code._compared(wanted, Pair(0.0, float(n), 0.0, float(stable_n), 0.0))
+        self.weights = weights or (lambda row: start_weight(row, horizon))
+        self.min_bad, self.bar, self.fail_at = wanted.min_bad, bar(wanted), exp(fail_bar(wanted))
+        worse, better = rates_of_pair(wanted, Pair(0.0, float(n), 0.0, float(stable_n), 0.0))
 
         def weighed(x: float, stable_x: float) -> tuple[list[float], list[float]]:
             row = Pair(0.0, float(n), x, float(stable_n), stable_x)
-            return tuple(list(code._gains(rates, row, bursts)) for rates in (worse, better))  # type: ignore[return-value]
+            return tuple(list(gains_of(rates, row, bursts)) for rates in (worse, better))  # type: ignore[return-value]
 
         # They are linear in both counts.
         nothing, mine, others = (np.array(weighed(*one)[0]) for one in ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0)))
@@ -157,14 +159,14 @@ class ManyPairs:
         self.detector += self.weights(self.row) / len(self.detector)
         with np.errstate(over="ignore"):
             self.detector *= np.exp(np.minimum(self._gains(self.worse, x, stable_x), 690.0))
-        np.minimum(self.detector, evidence.CAP, out=self.detector)
+        np.minimum(self.detector, CAP, out=self.detector)
         self.row += 1
         self.total += x
         hit = (self.detector.sum(axis=0) >= self.fail_at) & (self.total >= self.min_bad) & (self.failed == 0)
         self.failed[hit] = self.row
         if len(self.evidence):
             self.evidence += self._gains(self.better, x, stable_x)
-            np.maximum(self.evidence, evidence.IMPOSSIBLE, out=self.evidence)
+            np.maximum(self.evidence, IMPOSSIBLE, out=self.evidence)
             mixed = np.exp(np.minimum(self.evidence, 690.0)).mean(axis=0)
             self.passed[(mixed >= exp(self.bar)) & (self.passed == 0)] = self.row
 

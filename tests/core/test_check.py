@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from controller.core.check import Facts, Finding, Found, Missing, Part, Sampled, Selected, findings, measured, meets
-from controller.core.matchers import Condition
-from controller.core.series import Reading, Row, Series
+from controller.core.check import Facts, Finding, Found, Missing, Part, Sampled, Selected, findings, measured
+from controller.core.matchers import Condition, meets
+from controller.core.series import Reading, Row, Series, Unproven
 from tests.core.builders import criterion
 
 AT = 100_000.0
@@ -194,3 +194,24 @@ def test_what_the_controller_could_not_read_is_told_where_nothing_else_explains_
 )
 def test_conditions_are_met_as_prometheus_meets_them(operator: str, text: str, value: str, met: bool) -> None:
     assert meets(Condition("code", operator, text), value) is met
+
+
+INCIDENTS = Series("incidents", "incidents", bad="critical incidents", total="ALERTS", interval=30, settle=30.0)
+
+
+def test_incidents_that_no_rule_can_raise_or_nothing_proves_absent_stop_the_launch() -> None:
+    proven = Reading(99_000, 99_960, tuple(Row(99_000 + 30 * k, 0, 0) for k in range(1, 33)))
+    good = facts(series=INCIDENTS, metric="incidents", target="", canary=proven, stable=None, parts=())
+    assert findings([good]) == ()
+    # Rules that are evaluated each minute leave every other row without proof.
+    assert findings([replace(good, canary=replace(proven, unproven="no watchdog; load one"))]) == ()
+    typo = one(replace(good, uncounted=('no alerting rule of Prometheus can have team="lerning"',)))
+    assert (typo.severity, typo.kind, typo.fields) == ("stops", "no-rule", ("matchers",))
+    assert 'team="lerning"; write incidents and matchers as the rules label their alerts' in str(typo)
+    fires = tuple(Unproven(99_000 + 30 * k, 1, 0) for k in range(1, 33))
+    blind = one(
+        replace(good, canary=Reading(99_000, 99_960, fires, unproven="no alert always fires; load such a rule"))
+    )
+    assert (blind.severity, blind.kind) == ("stops", "no-proof")
+    assert str(blind).endswith("there is no incident is not proven: no alert always fires; load such a rule")
+    assert "nothing stored of that time" in str(one(replace(good, canary=Reading(99_000, 99_960))))

@@ -10,27 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.core.evidence import (
-    BETTER,
-    BETTER_BY,
-    WORSE,
-    WORSE_BY,
-    Criterion,
-    Fold,
-    Outcome,
-    Verdict,
-    _difference_rates,
-    _ratio_rates,
-    advance,
-    begin,
-    fail_bar,
-    in_force,
-    judge,
-    us_or_world,
-)
+from controller.core.comparisons import BETTER_BY, WORSE_BY, difference_rates, ratio_rates, us_or_world
+from controller.core.evidence import Criterion, Fold, Outcome, Verdict, fail_bar
 from controller.core.fold_text import decode, encode
+from controller.core.likelihoods import BETTER, WORSE
 from controller.core.series import Pair, Reading, Row, Subject, beside
 from controller.core.status import State
+from controller.core.verdicts import advance, begin, in_force, judge
 from controller.core.words import sentence
 from tests.core.builders import INTERVAL, NOW, Course, Traffic, course, criterion, plan, ramp, resolved, target
 
@@ -161,11 +147,11 @@ def test_no_alternative_of_a_ratio_grows_on_the_other_side_of_the_limit(
 ) -> None:
     split = n / stable_n
     within = min(1.0, limit * q) * beyond  # at the limit or better
-    for rates in _ratio_rates(limit, split, WORSE):
+    for rates in ratio_rates(limit, split, WORSE):
         assert expectation(rates, n, within, stable_n, q) <= 1 + 1e-9
     over = min(1.0, limit * q) + (1 - min(1.0, limit * q)) * beyond
     if limit * q <= 1:
-        for rates in _ratio_rates(limit, split, BETTER):
+        for rates in ratio_rates(limit, split, BETTER):
             assert expectation(rates, n, over, stable_n, q) <= 1 + 1e-9
 
 
@@ -181,9 +167,9 @@ def test_no_alternative_of_a_difference_grows_on_the_other_side_of_the_limit(
     n: int, stable_n: int, q: float, beyond: float, limit: float
 ) -> None:
     split = n / stable_n
-    for rates in _difference_rates(limit, split, n, WORSE_BY):
+    for rates in difference_rates(limit, split, n, WORSE_BY):
         assert expectation(rates, n, (q + limit) * beyond, stable_n, q) <= 1 + 1e-9
-    for rates in _difference_rates(limit, split, n, BETTER_BY):
+    for rates in difference_rates(limit, split, n, BETTER_BY):
         assert expectation(rates, n, q + limit + (1 - q - limit) * beyond, stable_n, q) <= 1 + 1e-9
 
 

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.core.evidence import (
+from controller.core.evidence import Criterion, Fold, Outcome, Verdict
+from controller.core.fold_text import decode, encode
+from controller.core.likelihoods import (
     BETTER,
     EXTENSION_WEIGHT,
     LARGEST_SHARE,
@@ -18,20 +20,12 @@ from controller.core.evidence import (
     SLOW_SERIES_SUM,
     START_WEIGHT,
     WORSE,
-    Criterion,
-    Fold,
-    Outcome,
-    Verdict,
-    _start_weight,
-    advance,
-    begin,
-    in_force,
-    judge,
     log_evidence_of_pass,
-    requests_to_pass,
+    start_weight,
 )
-from controller.core.fold_text import decode, encode
+from controller.core.outlook import requests_to_settle
 from controller.core.series import Reading, Row
+from controller.core.verdicts import advance, begin, in_force, judge
 from tests.core.builders import ERRORS, INTERVAL, NOW, criterion
 
 ALPHA = 0.01
@@ -194,17 +188,18 @@ def test_a_stored_window_holds_whole_rows_only(window: str) -> None:
 
 @pytest.mark.parametrize("horizon", [1, 2, 36, 8640])
 def test_the_weights_of_the_starts_sum_to_one_with_an_end(horizon: int) -> None:
-    planned = sum(_start_weight(instant, horizon) for instant in range(horizon + 1))
+    assert isclose(START_WEIGHT + PLANNED_WEIGHT + EXTENSION_WEIGHT, 1)
+    planned = sum(start_weight(instant, horizon) for instant in range(horizon + 1))
     assert isclose(planned, START_WEIGHT + PLANNED_WEIGHT)
     many = 20_000
-    extended = sum(_start_weight(instant, horizon) for instant in range(horizon + 1, horizon + 1 + many))
+    extended = sum(start_weight(instant, horizon) for instant in range(horizon + 1, horizon + 1 + many))
     # What is left of the sum of 1/(j ln^2 j) beyond j is about 1/ln j.
     assert isclose(extended + EXTENSION_WEIGHT / SLOW_SERIES_SUM / log(many + 1.5), EXTENSION_WEIGHT, rel_tol=1e-4)
 
 
 def test_the_weights_of_the_starts_sum_to_one_without_an_end() -> None:
     many = 20_000
-    spent = sum(_start_weight(instant, 0) for instant in range(many + 1))
+    spent = sum(start_weight(instant, 0) for instant in range(many + 1))
     assert isclose(spent + (1 - START_WEIGHT) / SLOW_SERIES_SUM / log(many + 1.5), 1, rel_tol=1e-4)
 
 
@@ -290,7 +285,7 @@ def test_the_soonest_passes_are_those_of_the_tables(x: int, soonest: int) -> Non
     assert ratio(BETTER, soonest, x) >= 100 > ratio(BETTER, soonest - 1, x)
     assert verdict(criterion(), folded(criterion(), (soonest, x))).outcome is Outcome.PASS
     assert verdict(criterion(), folded(criterion(), (soonest - 1, x))).outcome is Outcome.UNDECIDED
-    assert requests_to_pass(criterion(), 0, 0) in (1112, 1113)
+    assert requests_to_settle(verdict(criterion(), folded(criterion()))) in (1112, 1113)
 
 
 @settings(max_examples=12, deadline=None)
@@ -305,7 +300,8 @@ def test_the_logs_agree_with_exact_fractions(n: int, x: int) -> None:
 @settings(max_examples=15, deadline=None)
 @given(n=st.integers(0, 30_000), x=st.integers(0, 20))
 def test_the_requests_that_are_said_to_settle_it_do(n: int, x: int) -> None:
-    more = requests_to_pass(criterion(), n, x)
+    n = max(n, x)
+    more = requests_to_settle(verdict(criterion(), folded(criterion(), (n, x))))
     assert log_evidence_of_pass(n + more, x, 0.005) >= log(100)
     if more > 2:
         assert log_evidence_of_pass(n + more * 0.995 - 1, x, 0.005) < log(100)

@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.core.bursts import burstiness
-from controller.core.evidence import Criterion, Fold, Outcome, Verdict, advance, begin, in_force, judge
+from controller.core.evidence import Criterion, Fold, Outcome, Verdict
 from controller.core.fold_text import decode, encode
 from controller.core.ledger import record, redecide
 from controller.core.questions import questions
 from controller.core.series import Reading, Row, Subject, hours_of
 from controller.core.signals import Signal
 from controller.core.status import State
+from controller.core.verdicts import advance, begin, in_force, judge
 from controller.core.words import measured, sentence
 from tests.core.builders import INTERVAL, NOW, Course, course, ramp, resolved
 

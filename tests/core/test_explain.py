@@ -437,3 +437,15 @@ def test_what_a_person_can_say_is_there_as_annotation_and_as_command() -> None:
 def test_a_state_under_way_can_always_be_stopped() -> None:
     for state in UNDER_WAY:
         assert "rollback" in commands(told(STATES[state]())), state
+
+
+def test_who_is_told_next_is_said_until_somebody_acknowledges() -> None:
+    contacts = [{"role": "on-call"}, {"role": "eng-lead", "after": "10m"}, {"role": "vp", "after": "30m"}]
+    launched = course(contacts=contacts, phases=[{"name": "p", "deliverables": ["design"], "gate": {"after": "1m"}}])
+    launched.until(State.HELD)
+    assert "else eng-lead is" in next(each.then for each in told(launched).changes if each.say == Say("ack"))
+    launched.tick(700)
+    assert "else vp is" in next(each.then for each in told(launched).changes if each.say == Say("ack"))
+    launched.annotations["ack"] = "on it"
+    launched.tick()
+    assert "ack" not in commands(told(launched))

@@ -8,7 +8,6 @@ would come up less often than once in a thousand such tests.
 from __future__ import annotations
 
 import random
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
@@ -25,9 +24,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from controller.core import evidence
+from controller.core import likelihoods
+from controller.core.comparisons import gains_of, rates_of_pair
 from controller.core.evidence import Criterion
+from controller.core.likelihoods import WORSE, better_rates, divided_rates, fail_divisors, pass_divisor
 from controller.core.series import Pair, Reading, Row
+from controller.core.verdicts import advance, begin, in_force, judge
 from tests.core.builders import INTERVAL, NOW, criterion
 from tests.core.many import Many, ManyPairs, fixed_clumps, geometric_clumps
 from tests.core.many import steady as steady_many
@@ -87,24 +89,24 @@ def runs(
         yield phi, [Row(NOW + INTERVAL * (at + 1), n, x) for at, x in enumerate(events)]
 
 
-def judged(module: ModuleType, limit: float, phi: float, rows: list[Row]) -> tuple[bool, bool]:
-    """Whether the canary was ever proven bad, and ever good, by this code."""
+def judged(limit: float, phi: float, rows: list[Row]) -> tuple[bool, bool]:
+    """Whether the canary was ever proven bad, and ever good."""
     wanted = criterion(limit=limit)
-    fold = module.in_force(wanted, module.begin(wanted, NOW - 5, len(rows) * float(INTERVAL), phi), NOW - 5)
-    fold = module.advance(wanted, fold, (Row(NOW, 0.0, 0.0),), int(NOW))
+    fold = in_force(wanted, begin(wanted, NOW - 5, len(rows) * float(INTERVAL), phi), NOW - 5)
+    fold = advance(wanted, fold, (Row(NOW, 0.0, 0.0),), int(NOW))
     bad = good = False
     for row in rows:
         at = int(row.at)
-        fold = module.advance(wanted, fold, (row,), at)
-        outcome = module.judge(wanted, "main", fold, Reading(at, at), row.at).outcome
+        fold = advance(wanted, fold, (row,), at)
+        outcome = judge(wanted, "main", fold, Reading(at, at), row.at).outcome
         bad, good = bad or outcome == "fail", good or outcome == "pass"
         if bad:
             break
     return bad, good
 
 
-def wrong(module: ModuleType, limit: float, found: Iterator[tuple[float, list[Row]]]) -> Wrong:
-    verdicts = [judged(module, limit, phi, rows) for phi, rows in found]
+def wrong(limit: float, found: Iterator[tuple[float, list[Row]]]) -> Wrong:
+    verdicts = [judged(limit, phi, rows) for phi, rows in found]
     return Wrong(sum(bad for bad, _ in verdicts), sum(good for _, good in verdicts))
 
 
@@ -121,7 +123,7 @@ CELLS = [
 @lru_cache
 def wrong_in(limit: float, n: int, burst: bool) -> Wrong:
     seed = hash((limit, n, burst)) & 0xFFFF
-    return wrong(evidence, limit, runs(seed, limit, n, burst=burst, count=RUNS, rows=ROWS))
+    return wrong(limit, runs(seed, limit, n, burst=burst, count=RUNS, rows=ROWS))
 
 
 @pytest.mark.parametrize(("limit", "n", "burst"), CELLS)
@@ -144,11 +146,10 @@ def test_over_all_limits_rates_and_bursts_the_errors_stay_below_alpha() -> None:
 
 
 def mutated(old: str, new: str) -> ModuleType:
-    """The code of the evidence with one piece of its text replaced."""
-    text = Path(str(evidence.__file__)).read_text(encoding="utf-8")
+    """The formulas of the evidence with one piece of their text replaced."""
+    text = Path(str(likelihoods.__file__)).read_text(encoding="utf-8")
     assert text.count(old) == 1, f"{old!r} is there {text.count(old)} times"
-    module = ModuleType("controller.core.evidence_mutant")
-    sys.modules[module.__name__] = module  # where dataclasses look their own module up
+    module = ModuleType("controller.core.likelihoods_mutant")
     exec(compile(text.replace(old, new), module.__name__, "exec"), module.__dict__)  # noqa: S102 - our own code
     return module
 
@@ -156,8 +157,8 @@ def mutated(old: str, new: str) -> ModuleType:
 MUTANTS = [
     (
         "a third of the bar",
-        "    return -log(1 - criterion.certainty)",
-        "    return -log(1 - criterion.certainty) / 3",
+        "    return -log(1 - certainty)",
+        "    return -log(1 - certainty) / 3",
         "both",
     ),
     ("an error spent anew at each look", "    if instant == 0:\n", "    if instant >= 0:\n", "bad"),
@@ -186,7 +187,7 @@ def test_a_wrong_constant_is_noticed(old: str, new: str, side: str) -> None:
 
 def test_bursts_that_are_not_divided_out_are_noticed() -> None:
     count = 60
-    found = wrong(evidence, 0.005, runs(1, 0.005, 50, burst=True, count=count, rows=ROWS, corrected=False))
+    found = wrong(0.005, runs(1, 0.005, 50, burst=True, count=count, rows=ROWS, corrected=False))
     assert found.bad + found.good > 2 * allowed(count)
 
 
@@ -206,7 +207,7 @@ DAYS = [
 ]
 
 
-def days(limit: float, n: int, phi: float, sizes: str, code: ModuleType = evidence, count: int = DAY_RUNS) -> Many:
+def days(limit: float, n: int, phi: float, sizes: str, code: ModuleType = likelihoods, count: int = DAY_RUNS) -> Many:
     """Canaries that are exactly at the limit for a day of 8,640 rows, with bad requests in clumps of that burstiness."""
     rng = np.random.default_rng([round(limit * 1000), n, round(phi), len(sizes)])
     many = Many(limit, n, count, horizon=8640, bursts=phi, code=code)
@@ -240,7 +241,7 @@ def test_over_all_days_the_errors_of_a_day_stay_below_alpha() -> None:
 CLUMP_MUTANTS = [
     (
         "the fail side divided by the dispersion alone",
-        "return tuple(_divisor(bad - good, -good, bursts, limit) for bad, good in _rates(limit))",
+        "return tuple(_divisor(bad - good, -good, bursts, limit) for bad, good in worse_rates(limit))",
         "return (bursts,) * len(WORSE)",
         "bad",
     ),
@@ -287,12 +288,12 @@ def growth(t: float, sizes: str, phi: float) -> float:
 def test_no_alternative_grows_on_the_other_side_of_the_limit_whatever_the_clumps(
     limit: float, better: float, phi: float, sizes: str
 ) -> None:
-    for bad, good, divisor in evidence._divided_rates(limit, phi):
+    for bad, good, divisor in divided_rates(limit, phi):
         t = exp((bad - good) / divisor)
         assert log1p(limit * better * growth(t, sizes, phi)) + good / divisor <= 1e-9
-    divisor = evidence.pass_divisor(limit, phi)
+    divisor = pass_divisor(limit, phi)
     worse = limit + (1 - limit) * better * 0.5
-    rates, none_bad = evidence._better(limit)
+    rates, none_bad = better_rates(limit)
     for bad, good in (*rates, (-700.0 * divisor, none_bad)):
         t = exp((bad - good) / divisor)
         assert log1p(worse * growth(t, sizes, phi)) + good / divisor <= 1e-9
@@ -312,10 +313,10 @@ def test_no_alternative_of_a_comparison_grows_at_the_limit_whatever_the_clumps(
     row = Pair(0.0, float(n), 0.0, float(stable_n), 0.0)
 
     def grows(wanted: Criterion, share: float, stable_share: float) -> Iterator[float]:
-        for rates in evidence._compared(wanted, row):
+        for rates in rates_of_pair(wanted, row):
             for bet in rates:
                 itself, mine, others = (
-                    next(iter(evidence._gains((bet,), replace(row, x=x, stable_x=stable_x), phi)))
+                    next(iter(gains_of((bet,), replace(row, x=x, stable_x=stable_x), phi)))
                     for x, stable_x in ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0))
                 )
                 own = n * share * growth(exp(max(mine - itself, -700.0)), sizes[0], phi)
@@ -354,15 +355,15 @@ def test_the_many_are_judged_as_the_fold_judges_each_of_them(share: float, phi: 
     events = geometric_clumps(rng, 50, share, rows, 3, phi)
     many = Many(0.005, 50, 3, horizon=rows, bursts=phi)
     wanted = criterion()
-    begun = evidence.in_force(wanted, evidence.begin(wanted, NOW - 5, rows * float(INTERVAL), phi), NOW - 5)
-    folds = [evidence.advance(wanted, begun, (Row(NOW, 0.0, 0.0),), int(NOW))] * 3
+    begun = in_force(wanted, begin(wanted, NOW - 5, rows * float(INTERVAL), phi), NOW - 5)
+    folds = [advance(wanted, begun, (Row(NOW, 0.0, 0.0),), int(NOW))] * 3
     first: list[dict[str, int]] = [{}, {}, {}]
     for row, x in enumerate(events, start=1):
         many.see(x)
         at = int(NOW) + row * INTERVAL
         for run in range(3):
-            folds[run] = evidence.advance(wanted, folds[run], (Row(at, 50.0, float(x[run])),), at)
-            found = evidence.judge(wanted, "main", folds[run], Reading(at, at), at)
+            folds[run] = advance(wanted, folds[run], (Row(at, 50.0, float(x[run])),), at)
+            found = judge(wanted, "main", folds[run], Reading(at, at), at)
             first[run].setdefault(found.outcome, row)
             if found.passes_phase:
                 first[run].setdefault("passes", row)
@@ -379,13 +380,13 @@ def test_many_comparisons_are_folded_as_the_fold_does_each_of_them(
     rng = np.random.default_rng([round(limit * 1000), round(phi)])
     wanted = criterion(limit=limit, versus=versus)
     many = ManyPairs(wanted, 20, 80, 1, horizon=120, bursts=phi)
-    fold = evidence.in_force(wanted, evidence.begin(wanted, NOW - 5, 1200.0, phi), NOW - 5)
-    fold = evidence.advance(wanted, fold, (Pair(NOW, 0.0, 0.0, 0.0, 0.0),), int(NOW))
+    fold = in_force(wanted, begin(wanted, NOW - 5, 1200.0, phi), NOW - 5)
+    fold = advance(wanted, fold, (Pair(NOW, 0.0, 0.0, 0.0, 0.0),), int(NOW))
     mine, others = geometric_clumps(rng, 20, 0.03, 120, 1, phi), geometric_clumps(rng, 80, 0.02, 120, 1, phi)
     for row, (x, stable_x) in enumerate(zip(mine, others, strict=True), start=1):
         many.see(x, stable_x)
         at = int(NOW) + row * INTERVAL
-        fold = evidence.advance(wanted, fold, (Pair(at, 20.0, float(x[0]), 80.0, float(stable_x[0])),), at)
+        fold = advance(wanted, fold, (Pair(at, 20.0, float(x[0]), 80.0, float(stable_x[0])),), at)
     assert fold.beside is not None
     assert many.detector[:, 0] == pytest.approx(fold.detector, rel=1e-9)
     assert many.evidence[:, 0] == pytest.approx(fold.beside.phase_evidence, rel=1e-9)
@@ -395,10 +396,10 @@ def test_many_comparisons_are_folded_as_the_fold_does_each_of_them(
 def test_divisors_begin_at_one_grow_with_the_bursts_and_are_never_below_them(
     limit: float, phi: float, more: float
 ) -> None:
-    found, larger = evidence.fail_divisors(limit, phi), evidence.fail_divisors(limit, phi + more)
-    assert evidence.fail_divisors(limit, 1.0) == (1.0,) * len(evidence.WORSE)
-    assert evidence.pass_divisor(limit, 1.0) == 1.0
-    assert phi <= evidence.pass_divisor(limit, phi) <= phi / (1 - limit) * (1 + 1e-9)
+    found, larger = fail_divisors(limit, phi), fail_divisors(limit, phi + more)
+    assert fail_divisors(limit, 1.0) == (1.0,) * len(WORSE)
+    assert pass_divisor(limit, 1.0) == 1.0
+    assert phi <= pass_divisor(limit, phi) <= phi / (1 - limit) * (1 + 1e-9)
     assert all(phi <= one <= other * (1 + 1e-9) for one, other in pairwise(found))
     assert all(one <= other * (1 + 1e-9) for one, other in zip(found, larger, strict=True))
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from controller.core.evidence import Outcome, Verdict, advance, begin, in_force, judge
+from controller.core.evidence import Outcome, Verdict
 from controller.core.schedule import put_off
 from controller.core.series import Reading, Row, Series
 from controller.core.signals import Signal
 from controller.core.status import State
 from controller.core.units import format_instant
+from controller.core.verdicts import advance, begin, in_force, judge
 from tests.core.builders import NOW, Course, course, criterion, good, ramp, thin
 
 ERRORS = {"metric": "errors", "below": "1%"}

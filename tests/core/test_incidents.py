@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 
 from controller.core.alerts import Alert
 from controller.core.criteria import resolve
-from controller.core.evidence import Criterion, Fold, Outcome, Verdict, advance, begin, in_force, judge
+from controller.core.evidence import Criterion, Fold, Outcome, Verdict
 from controller.core.fold_text import decode, encode
 from controller.core.normal_form import OWN_ALERTS
 from controller.core.plan import InvalidPlanError, Plan, parse
 from controller.core.series import Reading, RecordedForm, Row
 from controller.core.spec import GateCriterion
+from controller.core.verdicts import advance, begin, in_force, judge
 from controller.core.words import measured, sentence
 from controller.core.world import LaunchKey
 from tests.core.builders import document, ramp
@@ -184,7 +185,7 @@ def test_long_conditions_are_cut_in_the_name_and_still_tell_criteria_apart() -> 
 
 def test_the_own_alerts_carry_what_they_are_told_apart_by() -> None:
     alert = Alert("LaunchHeld", "warning", LaunchKey("prod", "shop"), T0, "", "", "", "")
-    assert OWN_ALERTS == 'component="launch",launch!=""'
+    assert OWN_ALERTS[0] == 'component="launch",launch!=""'
     assert (alert.labels["component"], alert.labels["launch"]) == ("launch", "shop")
 
 

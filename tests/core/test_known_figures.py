@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import binom, binomtest
 
-from controller.core.evidence import BETTER, WORSE, _rates, log_evidence_of_pass
+from controller.core.likelihoods import BETTER, WORSE, log_evidence_of_pass, worse_rates
 from controller.core.power import Bars, fail_times, log_evidence_of_fail, most_bad, pass_times, soonest_pass
 from tests.bench.decisions import divergence, lorden, wald
 from tests.core.builders import criterion
@@ -198,7 +198,7 @@ def test_after_a_good_night_the_cumulative_test_is_blind_for_hours_and_the_detec
     runs, good_rows = 300, 4320
     x = rng.binomial(QUICK * good_rows, GOOD, runs) + steady(rng, QUICK, BAD, 3000, runs).cumsum(axis=0)
     n = QUICK * (good_rows + np.arange(1, 3001))[:, None]
-    terms = np.array([x * bad + (n - x) * good for bad, good in _rates(LIMIT)])
+    terms = np.array([x * bad + (n - x) * good for bad, good in worse_rates(LIMIT)])
     evidence = np.logaddexp.reduce(terms, axis=0) - log(len(WORSE))
     assert evidence[7, 5] == pytest.approx(log_evidence_of_fail(float(n[7, 0]), float(x[7, 5]), LIMIT, 1.0), rel=1e-9)
     reached = evidence >= ONE_PERCENT

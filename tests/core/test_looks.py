@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, multivariate_normal, norm
 
-from controller.core.evidence import Criterion, Fold, Outcome, Verdict, advance, bar_of_looks, begin, in_force, judge
+from controller.core.evidence import Criterion, Fold, Outcome, Verdict
 from controller.core.fold_text import decode, encode
 from controller.core.forecast import Traffic, forecasts, needs
 from controller.core.looks import NO_LOOKS, Looks, beyond, decided, standard_errors
@@ -22,6 +22,8 @@ from controller.core.schedule import looks_of
 from controller.core.series import Reading, Row, Series, Subject
 from controller.core.signals import Signal
 from controller.core.status import State
+from controller.core.thresholds import bar_of_looks
+from controller.core.verdicts import advance, begin, in_force, judge
 from controller.core.words import measured, sentence
 from controller.simulation.run import Outcomes, simulate
 from controller.simulation.scenario import InvalidScenarioError, read_scenario

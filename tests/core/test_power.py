@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 
-from controller.core.evidence import Fold, Outcome, advance, begin, in_force, judge, log_evidence_of_pass
+from controller.core.evidence import Fold, Outcome
+from controller.core.likelihoods import log_evidence_of_pass, start_weight
 from controller.core.power import (
     Bars,
     at_least,
@@ -34,9 +35,9 @@ from controller.core.power import (
     requests_to_pass,
     smallest_caught,
     soonest_pass,
-    start_weight,
 )
 from controller.core.series import Reading, Row
+from controller.core.verdicts import advance, begin, in_force, judge
 from tests.core.builders import INTERVAL, NOW, criterion
 
 ONE_PERCENT = log(100)

@@ -9,23 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.core.evidence import (
-    PRESENT_SECONDS,
-    Criterion,
-    Fold,
-    Outcome,
-    Verdict,
-    advance,
-    begin,
-    in_force,
-    judge,
-    requests_to_fail,
-    requests_to_settle,
-    told_apart,
-    us_or_world,
-)
+from controller.core.comparisons import told_apart, us_or_world
+from controller.core.counts import PRESENT_SECONDS
+from controller.core.evidence import Criterion, Fold, Outcome, Verdict
 from controller.core.fold_text import decode, encode
+from controller.core.outlook import requests_to_fail, requests_to_settle
 from controller.core.series import Pair, Reading, Row
+from controller.core.verdicts import advance, begin, in_force, judge
 from controller.core.words import measured, sentence, shape, told
 from tests.core.builders import ERRORS, INTERVAL, NOW, criterion, resolved
 

@@ -20,8 +20,8 @@ import pytest
 import yaml
 
 from controller.adapters.prometheus import Prometheus, PrometheusSettings
-from controller.core.evidence import advance, begin, in_force
 from controller.core.series import Reading, Series, Subject
+from controller.core.verdicts import advance, begin, in_force
 from controller.gather import Gatherer
 from tests.backtest.grounds import STEP, T0, Count, write_blocks
 from tests.commands.grounds import call

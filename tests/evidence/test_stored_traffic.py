@@ -18,8 +18,9 @@ from scipy.stats import betabinom, binom
 
 from controller.adapters.prometheus import Prometheus, PrometheusSettings
 from controller.backtest import past
-from controller.core.evidence import Criterion, Outcome, advance, begin, in_force, judge
+from controller.core.evidence import Criterion, Outcome
 from controller.core.series import Reading, Row, Series, Subject
+from controller.core.verdicts import advance, begin, in_force, judge
 from controller.gather import Gatherer
 from tests.backtest.grounds import DAY, STEP, T0, Count, write_blocks
 from tests.core.builders import ERRORS, criterion

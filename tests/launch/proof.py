@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 
 from controller.adapters.prometheus import Prometheus, PrometheusSettings
-from controller.core.evidence import Outcome, advance, judge
+from controller.core.evidence import Outcome
 from controller.core.fold_text import decode
 from controller.core.plan import parse
 from controller.core.questions import criteria_of, fold_key
 from controller.core.series import RecordedForm, Subject
 from controller.core.status import read_status
+from controller.core.verdicts import advance, judge
 from controller.gather import Gatherer
 from tests.launch.stage import Stage
 

@@ -44,7 +44,7 @@ RULES: tuple[dict[str, Any], ...] = (
     {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["get", "list", "watch"]},
     {"apiGroups": ["apps"], "resources": ["deployments", "statefulsets", "daemonsets"], "verbs": ["list", "watch"]},
     {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
-    {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create"]},
+    {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
 )
 OBSERVER_RULES: tuple[dict[str, Any], ...] = (
     {"apiGroups": ["autoadvance.dev"], "resources": ["launches"], "verbs": ["get", "list", "watch"]},
@@ -83,6 +83,11 @@ class Shop:
                 self.counts[track, code] = self.counts.get((track, code), 0.0) + requests_made * part
 
 
+ALIVE: tuple[dict[str, Any], ...] = (
+    {"alert": "Watchdog", "expr": "vector(1)", "labels": {"severity": "none"}},
+    {"alert": "ClusterDown", "expr": "vector(0) > 1", "labels": {"severity": "critical"}},
+)
+"""What any Prometheus has that alerts are counted in: one that always fires, and something that could."""
 LATENCY_EDGES = ("0.05", "0.2", "0.5", "+Inf")
 
 
@@ -669,10 +674,12 @@ def stage(
     version: Literal["2", "3", "any"] = "any",
     ground: Ground | None = None,
     rule_files: Sequence[Path] = (),
+    alertmanagers: Sequence[str] = (),
 ) -> Iterator[Stage]:
     """A namespace with traffic, a Prometheus of its own or that of ``ground``, and an observer.
 
-    Each Prometheus scrapes each second; one of its own evaluates ``rule_files`` as often.
+    Each Prometheus scrapes each second; one of its own evaluates ``rule_files`` as often, and then proves that it does,
+    so that incidents can be counted. It tells ``alertmanagers`` (host:port) what fires.
     """
     with contextlib.ExitStack() as stack:
         namespace = kube.create_namespace("launch")
@@ -683,8 +690,14 @@ def stage(
         if ground is None:
             scrape = {**static("traffic", [traffic.address]), "honor_labels": True}
             (folder / "prometheus").mkdir(exist_ok=True)
+            port, scrapes, rules = free_port(), [scrape], list(rule_files)
+            if rules:
+                scrapes.append(static("prometheus", [f"127.0.0.1:{port}"]))
+                rules.append(folder / "alive.json")
+                rules[-1].write_text(json.dumps({"groups": [{"name": "alive", "rules": ALIVE}]}))
+            settings = config(scrapes, rule_files=rules, alertmanagers=alertmanagers)
             prometheus = stack.enter_context(
-                Prometheus(folder / "prometheus", version=version, config=config([scrape], rule_files=rule_files))
+                Prometheus(folder / "prometheus", version=version, config=settings, port=port)
             )
         else:
             stack.enter_context(ground.scraping(traffic))

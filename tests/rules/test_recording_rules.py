@@ -8,11 +8,18 @@ import pytest
 
 from rules import generate
 from tests.realparts.prometheus import promtool as realparts_promtool
-from tests.rules.scenarios import SCENARIOS, SOURCES, Scenario, write_promtool_tests
+from tests.rules.scenarios import (
+    SCENARIOS,
+    SCENARIOS_OF,
+    SOURCES,
+    Scenario,
+    istio_by_workload_series,
+    write_promtool_tests,
+)
 
 RULES = Path(generate.__file__).parent
 RESTARTS = Path(__file__).with_name("restarts.test.yaml")
-FILES = ("http.yaml", "envoy.yaml", "restarts.yaml")
+FILES = ("http.yaml", "envoy.yaml", "istio.yaml", "otel.yaml", "otel-pushed.yaml", "restarts.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +75,32 @@ def test_an_interval_that_promql_cannot_write_is_refused(capsys: pytest.CaptureF
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("source", SOURCES)
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.fact)
+@pytest.mark.parametrize(
+    ("source", "scenario"),
+    [
+        pytest.param(source, scenario, id=f"{source}-{scenario.fact}")
+        for source, scenarios in SCENARIOS_OF.items()
+        for scenario in scenarios
+    ],
+)
 def test_the_rules_count_every_event_once(promtool: Path, tmp_path: Path, source: str, scenario: Scenario) -> None:
-    write_promtool_tests(tmp_path / "tests.yaml", RULES / f"{source}.yaml", source, [scenario])
+    write_promtool_tests(tmp_path / "tests.yaml", RULES / f"{source}.yaml", SOURCES[source], [scenario])
+    good, said = run_promtool(promtool, "test", "rules", tmp_path / "tests.yaml")
+    assert good, said
+
+
+def test_istio_tells_the_tracks_apart_by_workload_with_another_table(promtool: Path, tmp_path: Path) -> None:
+    shipped = (RULES / "sources" / "istio.yaml").read_text(encoding="utf-8")
+    by_version = "  track: {from: destination_version, match: '(canary|stable)'}\n"
+    by_workload = "  # track: {from: destination_workload, match: '.+-(canary|stable)'}\n"
+    assert by_version in shipped
+    assert by_workload in shipped
+    table = tmp_path / "mesh.yaml"
+    table.write_text(shipped.replace(by_version, "").replace(by_workload, by_workload.replace("# ", "")), "utf-8")
+    assert generate.main(["--table", str(table), "--edges", "250ms,1s", "--out", str(tmp_path / "out")]) == 0
+    rules = tmp_path / "out" / "mesh.yaml"
+    assert "name: auto-advance-mesh-requests" in rules.read_text(encoding="utf-8")
+    write_promtool_tests(tmp_path / "tests.yaml", rules, istio_by_workload_series, SCENARIOS)
     good, said = run_promtool(promtool, "test", "rules", tmp_path / "tests.yaml")
     assert good, said
 
@@ -83,7 +112,7 @@ def test_restarts_are_counted_once_whatever_becomes_of_pods_and_of_kube_state_me
 
 SCRAPED_BEFORE = "max_over_time(up[5m] offset 15s) == 1"
 
-MUTANTS = {
+HTTP_MUTANTS = {
     "resets are negative": (">= 0", ">= -1e9"),
     "no fallback for resets and births": ("[10s] offset 5s)\n              and on", "[10s] offset 5s) > 1e9\n              and on"),
     "the anchor is the newest sample": ("[5m] offset 15s)\n              >=", "[5m] offset 5s)\n              >="),
@@ -107,18 +136,6 @@ MUTANTS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("mutation", MUTANTS, ids=str)
-def test_a_rule_that_is_broken_on_purpose_fails_the_scenarios(promtool: Path, tmp_path: Path, mutation: str) -> None:
-    right = (RULES / "http.yaml").read_text(encoding="utf-8")
-    wrong = right.replace(*MUTANTS[mutation])
-    assert wrong != right, "this mutation changes nothing any more"
-    (tmp_path / "http.yaml").write_text(wrong, encoding="utf-8")
-    write_promtool_tests(tmp_path / "tests.yaml", tmp_path / "http.yaml", "http", SCENARIOS)
-    good, said = run_promtool(promtool, "test", "rules", tmp_path / "tests.yaml")
-    assert not good, f"the scenarios do not notice: {mutation}"
-    assert "exp:" in said, said  # it failed by its counts, not by its grammar
-
-
 ENVOY_MUTANTS = {
     "births of old processes": ("[10s] offset 5s) < 40", "[10s] offset 5s) < 4000"),
     "no births of young processes": ("[10s] offset 5s) < 40", "[10s] offset 5s) < 0"),
@@ -129,18 +146,63 @@ ENVOY_MUTANTS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("mutation", ENVOY_MUTANTS, ids=str)
-def test_an_envoy_rule_that_is_broken_on_purpose_fails_the_scenarios(
-    promtool: Path, tmp_path: Path, mutation: str
+OTEL_MUTANTS = {
+    "a status is needed to fail": ('http_response_status_code="",error_type!=""', 'http_response_status_code="500"'),
+    "a start is needed": ("process_uptime_seconds[10s] offset 5s) < 40", "process_uptime_seconds[10s] offset 5s) < 0"),
+    "an age is needed": ("process_start_time_seconds[10s] offset 5s) > time() - 45", "process_start_time_seconds[10s] offset 5s) > time()"),
+    "what is pushed is counted too": ('{service!="",track!=""', '{track!=""'),
+}  # fmt: skip
+
+OTEL_PUSHED_MUTANTS = {
+    "an export of anything is no scrape": ("last_over_time(target_info[5m] offset 15s)", "vector(0) > 1"),
+    "an export of requests is no scrape": (
+        'or last_over_time(http_server_request_duration_seconds_count{k8s_namespace_name!="",service_name!="",track!="",instance!=""}[5m] offset 15s)\n', "\n",
+    ),
+    "an export of the same interval is one before it": ("target_info[5m] offset 15s", "target_info[5m] offset 5s"),
+    "a counter seen at 0 has a history": ("offset 5s) == 0", "offset 5s) < 0"),
+    "a counter never seen at 0 has none": ("offset 5s) == 0", "offset 5s) >= 0"),
+    "processes without a name are one": (',instance!=""', ""),
+    "what is scraped is counted too": ('{k8s_namespace_name!="",service_name!="",', "{"),
+    "births of old processes": ("> time() - 90", "> time() - 1e6"),
+    "no births of young processes": ("[10s] offset 5s) < 85", "[10s] offset 5s) < 0"),
+}  # fmt: skip
+
+ISTIO_MUTANTS = {
+    "both proxies of a request count it": (',reporter="destination"', ""),
+    "gRPC never fails": ('"2|4|12|13|14|15"', '"2"'),
+    "gRPC always fails": ('"2|4|12|13|14|15"', '".+"'),
+    "every version is a track": ('destination_version=~"(canary|stable)",', ""),
+    "the Service of the track is the service": ('"(.+?)(-canary|-stable)?"\n', '"(.+)"\n'),
+    "milliseconds are taken for seconds": ('le=~"250([.]0)?"', 'le="0.25"'),
+    "the agent's start is unknown": ("istio_agent_process_start_time_seconds[10s] offset 5s) > time() - 45", "istio_agent_process_start_time_seconds[10s] offset 5s) > time()"),
+    "Envoy's age is unknown": ("envoy_server_uptime[10s] offset 5s) < 40", "envoy_server_uptime[10s] offset 5s) < 0"),
+}  # fmt: skip
+
+MUTANTS = {
+    "http": HTTP_MUTANTS,
+    "envoy": ENVOY_MUTANTS,
+    "otel": OTEL_MUTANTS,
+    "otel-pushed": OTEL_PUSHED_MUTANTS,
+    "istio": ISTIO_MUTANTS,
+}
+
+
+@pytest.mark.parametrize(
+    ("source", "mutation"), [(source, mutation) for source, mutants in MUTANTS.items() for mutation in mutants]
+)
+def test_a_rule_that_is_broken_on_purpose_fails_the_scenarios(
+    promtool: Path, tmp_path: Path, source: str, mutation: str
 ) -> None:
-    right = (RULES / "envoy.yaml").read_text(encoding="utf-8")
-    wrong = right.replace(*ENVOY_MUTANTS[mutation])
+    # Only the edges that the scenarios look at, since each rule takes its time.
+    right = generate.render(edges=(0.25, 1.0))[f"{source}.yaml"]
+    wrong = right.replace(*MUTANTS[source][mutation])
     assert wrong != right, "this mutation changes nothing any more"
-    (tmp_path / "envoy.yaml").write_text(wrong, encoding="utf-8")
-    write_promtool_tests(tmp_path / "tests.yaml", tmp_path / "envoy.yaml", "envoy", SCENARIOS)
+    broken = tmp_path / "rules.yaml"
+    broken.write_text(wrong, encoding="utf-8")
+    write_promtool_tests(tmp_path / "tests.yaml", broken, SOURCES[source], SCENARIOS_OF[source])
     good, said = run_promtool(promtool, "test", "rules", tmp_path / "tests.yaml")
     assert not good, f"the scenarios do not notice: {mutation}"
-    assert "exp:" in said, said
+    assert "exp:" in said, said  # it failed by its counts, not by its grammar
 
 
 RESTART_MUTANTS = {

@@ -13,8 +13,10 @@ from statistics import median
 
 import pytest
 
-from controller.core.evidence import Fold, Outcome, advance, begin, in_force, judge, log_evidence_of_pass
+from controller.core.evidence import Fold, Outcome
+from controller.core.likelihoods import log_evidence_of_pass
 from controller.core.series import Reading, Row
+from controller.core.verdicts import advance, begin, in_force, judge
 from tests.core.builders import INTERVAL, NOW, criterion
 
 LIMIT = 0.005

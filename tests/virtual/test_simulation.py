@@ -162,9 +162,91 @@ def test_another_seed_gives_other_counts() -> None:
 
 def test_the_output_has_the_fields_that_scripts_read() -> None:
     document = play().document()
-    assert list(document) == ["outcome", "ended", "decisions", "checkpoints", "gates"]
+    assert list(document) == ["outcome", "ended", "decisions", "checkpoints", "gates", "alerts"]
     assert list(document["decisions"][0]) == ["time", "state", "phase", "step", "signal", "reason", "weights"]
     assert document["decisions"][-1]["weights"] == {"main": 30}
+
+
+CONTACTS = [{"role": "on-call"}, {"role": "eng-lead", "after": "10m"}, {"role": "vp", "after": "30m"}]
+PLANNING = {"name": "planning", "start": {"at": BEGIN}, "deliverables": ["design"], "gate": {"after": "1h"}}
+
+
+def told(found: Outcomes) -> list[tuple[float, str, str, int, str]]:
+    """Who is told what, in seconds after the gate of PLANNING was due."""
+    due = parse_instant(BEGIN) + 3600
+    return [
+        (parse_instant(one["time"]) - due, one["alert"], one["role"], one["level"], one["event"])
+        for one in found.document()["alerts"]
+    ]
+
+
+def test_three_roles_are_told_in_order_for_as_long_as_nobody_answers() -> None:
+    done = {"people": [{"at": "3h", "annotate": {"done": "planning/design"}}]}
+    assert told(play(done, contacts=CONTACTS, phases=[PLANNING])) == [
+        (0, "LaunchGateFailed", "on-call", 1, "fires"),
+        (600, "LaunchGateFailed", "eng-lead", 2, "fires"),
+        (1800, "LaunchGateFailed", "vp", 3, "fires"),
+        (7200, "LaunchGateFailed", "on-call", 1, "resolves"),
+        (7200, "LaunchGateFailed", "eng-lead", 2, "resolves"),
+        (7200, "LaunchGateFailed", "vp", 3, "resolves"),
+    ]
+
+
+def test_an_acknowledgement_stops_the_escalation_and_the_next_trouble_begins_a_new_one() -> None:
+    people = [
+        {"at": "75m", "annotate": {"ack": "on it", "by": "ana"}},
+        {"at": "3h", "annotate": {"done": "planning/design"}},
+        {"at": "3h30m", "annotate": {"hold": "looking"}},
+        {"at": "3h50m", "annotate": {"hold": None}},
+        {"at": "5h", "annotate": {"done": "later/tests"}},
+    ]
+    second = {"name": "later", "deliverables": ["tests"], "gate": {"after": "1h"}}
+    found = play({"people": people, "ends": "2025-11-01T19:30:00Z"}, contacts=CONTACTS, phases=[PLANNING, second])
+    fires = [(at, kind, role) for at, kind, role, _, event in told(found) if event == "fires"]
+    assert fires[:3] == [
+        (0, "LaunchGateFailed", "on-call"),
+        (600, "LaunchGateFailed", "eng-lead"),
+        (9000, "LaunchHeld", "on-call"),
+    ]
+    began = fires[3][0]
+    assert fires[3:] == [
+        (began, "LaunchGateFailed", "on-call"),
+        (began + 600, "LaunchGateFailed", "eng-lead"),
+        (began + 1800, "LaunchGateFailed", "vp"),
+    ]
+    assert all(event == "resolves" for *_, event in told(found)[-3:])
+
+
+def test_a_controller_that_was_down_neither_repeats_nor_forgets_who_was_told() -> None:
+    world = {
+        "outages": [{"what": "controller", "from": "65m", "for": "20m"}],
+        "people": [{"at": "3h", "annotate": {"done": "planning/design"}}],
+    }
+    fires = [
+        (role, at)
+        for at, _, role, _, event in told(play(world, contacts=CONTACTS, phases=[PLANNING]))
+        if event == "fires"
+    ]
+    assert fires == [("on-call", 0), ("eng-lead", 1500), ("vp", 1800)]
+
+
+def test_a_rollback_is_no_news_after_an_hour_to_the_second() -> None:
+    bad = {"canary": [{"from": "0s", "errors": "0%"}, {"from": "3m", "errors": "10%"}]}
+    late = {"people": [{"at": "5h", "annotate": {"ack": "late"}}]}
+    found = play(bad | late, phases=[ramp(start={"at": BEGIN}, steps=[{"weight": 20, "for": "1h"}])])
+    first, last = found.document()["alerts"]
+    assert (first["alert"], first["role"], first["level"]) == ("LaunchRolledBack", "", 0)
+    assert parse_instant(last["time"]) - parse_instant(first["time"]) == 3600
+
+
+def test_the_november_launch_tells_its_five_roles_in_their_order() -> None:
+    failed = [one for one in golden.played("gate-2-fails").document()["alerts"] if one["alert"] == "LaunchGateFailed"]
+    roles = ["eng-lead", "on-call-backup", "ops-lead", "product-lead", "vp-engineering"]
+    assert [(one["role"], one["level"], one["time"]) for one in failed if one["event"] == "fires"] == [
+        (role, level, f"2025-11-03T16:{minute:02}:30Z")
+        for role, level, minute in zip(roles, range(1, 6), (0, 10, 20, 30, 45), strict=True)
+    ]
+    assert [one["role"] for one in failed if one["event"] == "resolves"] == roles
 
 
 def test_a_bad_canary_is_taken_away_within_the_ticks_that_the_daemon_needs() -> None:

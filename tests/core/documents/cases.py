@@ -170,6 +170,7 @@ CASES: tuple[Case, ...] = (
         "seconds of a bare value", metrics__2__value={"query": "x", "unit": "seconds"}, gate__criteria__1__above="90s"
     ),
     _good("a bare value without certainty", gate__criteria__1__certainty=REMOVED),
+    _good("contacts", contacts=[{"role": "on-call"}, {"role": "lead", "after": "10m"}, {"role": "vp", "after": "10m"}]),
     _good(
         "the limit alone where the error is known",
         metrics__2__value={"query": "x", "standardError": "y", "unit": "percent"},
@@ -675,11 +676,23 @@ CASES: tuple[Case, ...] = (
         {"phases.1.steps": [{"weight": 100}], "phases.1.guardrails": [{**_COMPARED, "ratioBelow": 2}]},
         _KIND,
     ),
+    # --- contacts
+    *(
+        _bad(name, f"spec.contacts{at}", {"contacts": contacts}, _WITHIN)
+        for name, at, contacts in (
+            ("a first contact that waits", "[0].after", [{"role": "on-call", "after": "10m"}]),
+            ("a contact twice", "[1].role", [{"role": "on-call"}, {"role": "on-call", "after": "10m"}]),
+            (
+                "a contact before the one above it",
+                "[2].after",
+                [{"role": "a"}, {"role": "b", "after": "10m"}, {"role": "c", "after": "5m"}],
+            ),
+        )
+    ),
     # --- not yet
     *(
         _bad(f"{name}, not yet", at, {path: value}, _LATER)
         for name, path, value, at in (
-            ("contacts", "contacts", [{"role": "on-call", "after": "10m"}], "spec.contacts"),
             ("a cluster", "target.cluster", "east", f"{_T}.cluster"),
             ("a Prometheus", "target.prometheus", "east", f"{_T}.prometheus"),
         )
