@@ -2,7 +2,8 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-demo demo test test-fast lint format bench bench-backtest bench-decisions lock clean
+.PHONY: help setup setup-demo demo test test-fast lint format bench bench-backtest bench-decisions lock clean \
+	image image-push sbom chart chart-push
 
 # the first Python that is new enough
 PYTHON := $(shell for python in python3 python3.13 python3.12 python3.11 python3.14; do \
@@ -57,6 +58,61 @@ bench: setup ## the figures: one table, and JSON under build/
 
 lock: .venv/.made ## renew the locks to the newest versions that pyproject.toml allows
 	@$(BIN)/python -m tests.realparts.lock
+
+# what the image is made of, and where it goes; docs/image.md
+BUILDER ?= $(firstword $(shell command -v buildah) $(shell command -v podman))
+BASE ?= python:3.13-slim-bookworm
+VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
+IMAGE_NAME ?= auto-advance
+IMAGE ?= $(IMAGE_NAME):$(VERSION)
+OUT ?= build/image
+SOURCE ?=
+PIP_CONF ?=
+AUTHORITIES ?=
+# the same commit gives the same image
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+REVISION ?= $(shell git rev-parse HEAD 2>/dev/null)
+export SOURCE_DATE_EPOCH
+
+image: ## the container image, its SBOM and its digest under build/image; BASE=, IMAGE=
+	@test -n "$(BUILDER)" || { echo "make image: neither buildah nor podman is on the PATH; install one (on Debian or Ubuntu: sudo apt-get install buildah)." >&2; exit 1; }
+	@mkdir -p $(OUT) && rm -f $(OUT)/image.tar $(OUT)/digest $(OUT)/sbom.cdx.json
+	@$(BUILDER) build --format=oci --timestamp=$(SOURCE_DATE_EPOCH) \
+		--build-arg=BASE=$(BASE) --build-arg=SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) \
+		--build-arg=VERSION=$(VERSION) --build-arg=REVISION=$(REVISION) --build-arg=SOURCE=$(SOURCE) \
+		$(if $(PIP_CONF),--secret=id=pip$(comma)src=$(PIP_CONF)) \
+		$(if $(AUTHORITIES),--secret=id=authorities$(comma)src=$(AUTHORITIES)) \
+		--tag=$(IMAGE) .
+	@$(BUILDER) push --quiet $(IMAGE) oci-archive:$(OUT)/image.tar
+	@$(PYTHON) -m deploy.image.contents $(OUT)/image.tar
+comma := ,
+
+# a tag that says another version than the files would be believed
+TAG_IS_VERSION = @test "$(GITHUB_REF_TYPE)" != tag || test "$(GITHUB_REF_NAME)" = "v$(VERSION)" || \
+	{ echo "make $@: the tag is $(GITHUB_REF_NAME) and pyproject.toml says $(VERSION); tag v$(VERSION), or change pyproject.toml and deploy/chart." >&2; exit 1; }
+
+image-push: ## send the image that `make image` made to the registry that IMAGE= names
+	$(TAG_IS_VERSION)
+	@$(BUILDER) push --digestfile=$(OUT)/digest $(IMAGE) docker://$(IMAGE)
+	@echo "$(IMAGE)@$$(cat $(OUT)/digest)"
+	@test -z "$$GITHUB_OUTPUT" || echo "digest=$$(cat $(OUT)/digest)" >> "$$GITHUB_OUTPUT"
+
+sbom: .venv/.made ## the bill of the locked packages as build/sbom.cdx.json; the image holds its own
+	@mkdir -p build && $(BIN)/python -m deploy.image.sbom --lock requirements.lock > build/sbom.cdx.json
+	@echo build/sbom.cdx.json
+
+HELM = $$($(BIN)/python -c 'from tests.realparts.parts import find; print(find("helm"))')
+CHARTS ?=
+
+chart: .venv/.made ## check the chart and pack it under build/chart
+	@$(BIN)/python -m tests.realparts.obtain chart
+	@mkdir -p build/chart && rm -f build/chart/*.tgz
+	@$(HELM) lint deploy/chart
+	@$(HELM) package deploy/chart --destination build/chart
+
+chart-push: ## send the chart that `make chart` packed to the registry that CHARTS= names (oci://...)
+	$(TAG_IS_VERSION)
+	@$(HELM) push build/chart/*.tgz $(CHARTS)
 
 clean: ## remove .venv and what was made here; the user's cache of built servers stays
 	@rm -rf .venv build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .grimp_cache *.egg-info

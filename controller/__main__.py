@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import metadata
 
 import typer
@@ -9,6 +10,7 @@ import typer
 from controller.commands import (
     backtest,
     check,
+    completion,
     explain,
     overrides,
     program,
@@ -16,6 +18,7 @@ from controller.commands import (
     run,
     simulate,
     status,
+    stop,
     timeline,
     validate,
 )
@@ -46,9 +49,13 @@ for _verb in (
     overrides.ack,
 ):
     app.command(epilog=overrides.EPILOG)(_verb)
+app.command(epilog=stop.EPILOG)(stop.stop)
 app.command(epilog=explain.EPILOG)(explain.explain)
 app.command(epilog=timeline.EPILOG)(timeline.timeline)
 app.command(epilog=records.REDECIDE_EPILOG)(records.redecide)
+
+
+app.command(epilog=completion.EPILOG)(completion.completion)
 
 
 @app.command()
@@ -58,7 +65,11 @@ def version() -> None:
 
 
 def main() -> None:
-    """Entry point of ``auto-advance`` and of ``kubectl-launch``."""
+    """Entry point of ``auto-advance``, of ``kubectl-launch`` and of ``kubectl_complete-launch``."""
+    typed = completion.asked_by(sys.argv[0], sys.argv[1:])
+    if typed is not None:
+        completion.answer(app, typed)
+        return
     app(prog_name=program.name())
 
 

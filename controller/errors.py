@@ -28,3 +28,7 @@ class UnansweredError(AdapterError):
 
 class UnusableError(AdapterError):
     """An answer came, but nothing may be concluded from it: warnings, a partial or oversized answer, no API behind the URL."""
+
+
+class NotLeadingError(AdapterError):
+    """Another process is the one that writes, or may be soon: nothing was sent."""

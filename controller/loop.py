@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 from typing import Protocol
@@ -25,6 +25,8 @@ LONGEST_GATHER = 9.0
 SHORTEST_GATHER = 2.0
 AGAIN_SECONDS = 0.05
 SOON_SECONDS = 1.0
+READ_AGAIN_SECONDS = 3.0
+"""How long a new leader tries to read everything afresh before it goes by what the watches have brought."""
 """Rounds that somebody asked for begin this far apart, however often they ask."""
 STUCK_TICKS = 3
 STUCK_SECONDS = 30.0
@@ -41,6 +43,19 @@ class LoopRecorder(Protocol):
 
     def round_missed(self) -> None:
         """A tick found the one before still asking."""
+
+
+class Leadership(Protocol):
+    """Whether this process is the one of several that decides."""
+
+    def leading(self) -> bool:
+        """Whether it is, now."""
+
+    def follows(self) -> str:
+        """Who is, where that is another and known."""
+
+    def problem(self) -> str:
+        """Why it is not known who is; empty where it is, or where time will tell."""
 
 
 class Workers:
@@ -108,16 +123,49 @@ class _Soon:
 
 
 @dataclass(frozen=True, slots=True)
-class _Gathered:
+class _Afresh:
+    """What is known of the cluster is up to date, or nothing more can be done for that: rounds may begin."""
+
+
+@dataclass(slots=True, eq=False)
+class _Asked:
+    """A round whose questions are under way.
+
+    ``open`` are the Prometheuses that have not answered yet, ``waiting`` the launches that need one of them. ``left`` is
+    how many launches wait for their decision.
+    """
+
     looked: Round
-    readings: Mapping[Subject, Reading]
     started: float
+    whole: bool
+    open: set[str]
+    waiting: dict[LaunchKey, frozenset[str]]
+    readings: Mapping[Subject, Reading] = field(default_factory=dict)
+    seconds: float = 0.0
+    left: int = 0
+    begun: bool = False
+    failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """What one Prometheus has answered in a round; None: asking it failed."""
+
+    asked: _Asked
+    backend: str
+    readings: Mapping[Subject, Reading] | None
     seconds: float
-    whole: bool = True
+
+
+_Event = LaunchKey | _Answered | _Soon | _Afresh | None
 
 
 class Loop:
-    """Runs rounds: each tick with evidence, and at once without when a launch was changed."""
+    """Runs rounds: each tick with evidence, and at once without when a launch was changed.
+
+    Each Prometheus has a thread of its own: a launch waits for those that it needs, and for no other. With a ``leadership`` only while this process leads. ``read_again`` brings what is known of the cluster up to date
+    before the first round of such a process: it may have followed for long, through watches that nobody relied on.
+    """
 
     def __init__(
         self,
@@ -128,16 +176,22 @@ class Loop:
         *,
         tick: float,
         workers: int = 8,
+        leadership: Leadership | None = None,
+        read_again: Callable[[], None] | None = None,
     ) -> None:
         self._cluster, self._recorder, self._clock, self._tick = cluster, recorder, clock, tick
         self._workers = Workers(workers, lambda error: recorder.failed(None, "deciding", error))
-        self._gatherer = Workers(1, self._gather_failed)
+        self._gatherers: dict[str, Workers] = {}
         self._reconciler = make_reconciler(self._workers)
-        self._events: queue.SimpleQueue[LaunchKey | _Gathered | _Soon | None] = queue.SimpleQueue()
+        self._leadership, self._read_again = leadership, read_again
+        self._leads = leadership is None
+        self._stood_by = False
+        self._reading_since: float | None = None
+        self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         self._soon: set[LaunchKey] = set()
         self._soon_at = clock.steady()
-        self._some_asked = False
-        self._gathering_since: float | None = None
+        self._open: list[_Asked] = []
+        self._asked_since: dict[str, float] = {}
         self._queued: set[LaunchKey] = set()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -155,23 +209,39 @@ class Loop:
         silent = self._clock.steady() - self._beat
         if silent > limit:
             return f"the loop has not turned for {silent:.0f}s"
-        gathering = 0.0 if self._gathering_since is None else self._clock.steady() - self._gathering_since
+        gathering = max((self._clock.steady() - since for since in list(self._asked_since.values())), default=0.0)
         return f"Prometheus has been asked for {gathering:.0f}s" if gathering > limit else ""
 
     def unready(self) -> str:
         """Why nothing can be said yet; empty when rounds are being made."""
         if not self._cluster.synced():
             return self._cluster.problem() or "the launches are not listed yet"
-        return "" if self._rounds else "no round was made yet"
+        if self._rounds or self._stood_by:
+            return ""
+        if self._leadership is not None and not self._leadership.leading():
+            return self._leadership.problem() or "it is not known yet who leads"
+        return "no round was made yet"
 
     def look_soon(self, keys: Iterable[LaunchKey]) -> None:
-        """Ask Prometheus for these launches before their tick; callable from any thread, returns at once."""
-        if wanted := frozenset(keys):
+        """Ask Prometheus for these launches before their tick; callable from any thread, returns at once.
+
+        Who follows asks for nothing: the one that leads looks at its own tick.
+        """
+        if (wanted := frozenset(keys)) and self._leads:
             self._events.put(_Soon(wanted))
 
     def stop(self) -> None:
         """End ``run`` soon; callable from a signal handler and from any thread."""
         self._stopping.set()
+        self._events.put(None)
+
+    def wake_all(self) -> None:
+        """Decide upon every launch at once, without Prometheus: what holds for all of them has changed."""
+        for launch in self._cluster.launches():
+            self._events.put(launch.key)
+
+    def wake(self) -> None:
+        """Look at once whether this process leads now; callable from any thread."""
         self._events.put(None)
 
     def run(self) -> bool:
@@ -181,17 +251,23 @@ class Loop:
         due = self._clock.steady()
         while not self._stopping.is_set():
             now = self._beat = self._clock.steady()
+            if not self._leads:
+                due = now
+                self._follow()
+                continue
             # A tick waits for a look at some launches that is under way, and is not missed for it.
-            if now >= due and not self._some_asked:
+            if now >= due and not self._some_asked():
                 # Missed ticks are not made up for: the next one asks for everything that came in between.
                 due += self._tick * max(1, int((now - due) / self._tick) + 1)
                 self._soon.clear()
                 self._start_tick(now)
                 continue
-            if self._soon and now >= self._soon_at and self._gathering_since is None:
-                keys, self._soon = frozenset(self._soon), set()
+            if self._soon and now >= self._soon_at and (not self._asked_since or len(self._gatherers) > 1):
+                waiting = self._waiting()
+                keys, self._soon = frozenset(self._soon - waiting), self._soon & waiting
                 self._soon_at = now + SOON_SECONDS
-                self._start_tick(now, keys)
+                if keys:
+                    self._start_tick(now, keys)
                 continue
             pause = min(max(AGAIN_SECONDS, due - now), 1.0)
             if self._soon:
@@ -201,7 +277,8 @@ class Loop:
             except queue.Empty:
                 continue
             self._handle(event)
-        self._gatherer.stop(0.1)
+        for gatherer in self._gatherers.values():
+            gatherer.stop(0.1 / len(self._gatherers))
         ended = self._workers.stop(STOP_SECONDS)
         # What follows the cluster may hang in a read; the writes are over, so nobody has to wait for it.
         follower = threading.Thread(target=self._cluster.stop, name="stop", daemon=True)
@@ -209,78 +286,160 @@ class Loop:
         follower.join(FOLLOWER_SECONDS)
         return ended
 
+    def _follow(self) -> None:
+        """Stand by, until this process leads and knows how things are."""
+        assert self._leadership is not None
+        synced, leading = self._cluster.synced(), self._leadership.leading()
+        if synced and not leading and self._leadership.follows():
+            self._stood_by = True
+        now = self._clock.steady()
+        if synced and leading and self._reading_since is None:
+            self._reading_since = now
+            threading.Thread(target=self._bring_up_to_date, name="read again", daemon=True).start()
+        elif leading and self._reading_since is not None and now - self._reading_since > READ_AGAIN_SECONDS:
+            self._leads = True  # a retreat must not wait for a list that nobody can read
+            return
+        try:
+            event = self._events.get(timeout=AGAIN_SECONDS if leading else 1.0)
+        except queue.Empty:
+            return
+        # What has changed meanwhile is seen in the first round.
+        self._leads = isinstance(event, _Afresh)
+
+    def _bring_up_to_date(self) -> None:
+        while self._read_again is not None and not self._leads and not self._stopping.wait(AGAIN_SECONDS):
+            try:
+                self._read_again()
+                break
+            except Exception as error:  # noqa: BLE001 - whatever it is, rounds have to begin
+                self._recorder.failed(None, "looking", error)
+        self._events.put(_Afresh())
+
     def _start_tick(self, now: float, only: frozenset[LaunchKey] | None = None) -> None:
         """Look at all launches, or at some of them before it is their time."""
         if not self._cluster.synced():
             return
-        if self._gathering_since is not None:
+        busy = frozenset(self._asked_since)
+        if busy and only is None:
             self._recorder.round_missed()
-            return
         launches = self._cluster.launches()
         self._reconciler.forget_all_but([launch.key for launch in launches])
         if only is not None:
             launches = [launch for launch in launches if launch.key in only]
+        if busy:
+            waiting = self._waiting()
+            launches = [launch for launch in launches if launch.key not in waiting]
+            if not launches:
+                return
         try:
             looked = self._reconciler.look(launches)
         except Exception as error:  # noqa: BLE001 - the loop must go on, whatever one object holds
             self._recorder.failed(None, "looking", error)
             return
-        if not looked.wanted:
-            self._settle_all(_Gathered(looked, {}, now, 0.0, only is None))
-            return
-        self._gathering_since, self._some_asked = now, only is not None
+        parts: dict[str, dict[Subject, int]] = {}
+        for subject, after in looked.wanted.items():
+            parts.setdefault(subject.backend, {})[subject] = after
+        everywhere = frozenset(parts)
+        needs = {key: looked.backends.get(key, everywhere) for key in looked.seen}
+        if busy:
+            # Who needs one that has not answered yet is looked at with the tick after that.
+            needs = {key: names for key, names in needs.items() if not names & busy}
+            if not needs:
+                return
+            parts = {name: wanted for name, wanted in parts.items() if name not in busy}
+        asked = _Asked(looked, now, only is None, set(parts), needs)
+        self._open.append(asked)
         deadline = min(max(0.9 * self._tick, SHORTEST_GATHER), LONGEST_GATHER)
-        self._gatherer.submit(lambda: self._gather(looked, now, deadline, whole=only is None), Workers.NORMAL)
+        for name, wanted in parts.items():
+            self._asked_since[name] = now
+            part = replace(looked, wanted=wanted)
+            self._gatherer(name).submit(partial(self._gather, asked, name, part, deadline), Workers.NORMAL)
+        self._settle_answered(asked)
 
-    def _gather(self, looked: Round, started: float, deadline: float, *, whole: bool) -> None:
+    def _some_asked(self) -> bool:
+        """Whether the one Prometheus that there is is asked for some launches before their tick."""
+        return len(self._gatherers) <= 1 and any(not asked.whole for asked in self._open)
+
+    def _waiting(self) -> set[LaunchKey]:
+        """The launches for which a Prometheus is being asked."""
+        return {key for asked in self._open for key in asked.waiting}
+
+    def _gatherer(self, backend: str) -> Workers:
+        if backend not in self._gatherers:
+            self._gatherers[backend] = Workers(1, lambda error: self._recorder.failed(None, "gathering", error))
+        return self._gatherers[backend]
+
+    def _gather(self, asked: _Asked, backend: str, part: Round, deadline: float) -> None:
         asked_at = self._clock.steady()
-        readings = self._reconciler.gather(looked, deadline)
-        self._events.put(_Gathered(looked, readings, started, self._clock.steady() - asked_at, whole))
+        readings: Mapping[Subject, Reading] | None = None
+        try:
+            readings = self._reconciler.gather(part, deadline)
+        finally:
+            self._events.put(_Answered(asked, backend, readings, self._clock.steady() - asked_at))
 
-    def _gather_failed(self, error: BaseException) -> None:
-        self._recorder.failed(None, "gathering", error)
-        self._gathering_since, self._some_asked = None, False
+    def _take(self, answered: _Answered) -> None:
+        asked = answered.asked
+        self._asked_since.pop(answered.backend, None)
+        asked.open.discard(answered.backend)
+        asked.seconds = max(asked.seconds, answered.seconds)
+        if answered.readings is None:
+            asked.failed = True
+            asked.waiting = {key: names for key, names in asked.waiting.items() if answered.backend not in names}
+        else:
+            asked.readings = {**asked.readings, **answered.readings} if asked.readings else answered.readings
+        self._settle_answered(asked)
 
-    def _settle_all(self, gathered: _Gathered) -> None:
-        self._gathering_since, self._some_asked = None, False
+    def _settle_answered(self, asked: _Asked) -> None:
+        """Decide for the launches of which every Prometheus that they need has answered."""
+        ready = [key for key, names in asked.waiting.items() if not names & asked.open]
+        for key in ready:
+            del asked.waiting[key]
+        readings = asked.readings
         with self._lock:
             # A launch that still waits for its turn is in no hurry for a second one.
-            keys = [key for key in gathered.looked.seen if key not in self._queued]
+            keys = [key for key in ready if key not in self._queued]
             self._queued.update(keys)
-        left = [len(keys)]
-        if not gathered.looked.seen:
-            self._round_done(gathered)
+            asked.left += len(keys)
+            asked.begun = asked.begun or bool(keys) or not asked.looked.seen
+            if not asked.open:
+                self._open.remove(asked)
+            done = self._is_done(asked)
+        if done:
+            self._round_done(asked)
 
         def settle(key: LaunchKey) -> None:
             with self._lock:
                 self._queued.discard(key)
             try:
-                self._reconciler.settle(gathered.looked, key, gathered.readings, asked=True)
+                self._reconciler.settle(asked.looked, key, readings, asked=True)
             except Exception as error:  # noqa: BLE001 - one launch's bug must not stop the others
                 self._recorder.failed(key, "deciding", error)
             with self._lock:
-                left[0] -= 1
-                last = not left[0]
+                asked.left -= 1
+                last = self._is_done(asked)
             if last:
-                self._round_done(gathered)
+                self._round_done(asked)
 
         for key in keys:
             self._workers.submit(partial(settle, key), Workers.NORMAL)
 
-    def _round_done(self, gathered: _Gathered) -> None:
-        if not gathered.whole:
+    def _is_done(self, asked: _Asked) -> bool:
+        return asked.begun and not asked.open and not asked.left and not asked.failed
+
+    def _round_done(self, asked: _Asked) -> None:
+        if not asked.whole:
             return
         self._rounds += 1
-        self._recorder.round_done(self._clock.steady() - gathered.started, gathered.seconds)
+        self._recorder.round_done(self._clock.steady() - asked.started, asked.seconds)
 
-    def _handle(self, event: LaunchKey | _Gathered | _Soon | None) -> None:
+    def _handle(self, event: _Event) -> None:
         """Take this event and all that wait behind it: many changes at once are one look at the fleet."""
         changed: dict[LaunchKey, None] = {}
         while True:
             if isinstance(event, LaunchKey):
                 changed[event] = None
-            elif isinstance(event, _Gathered):
-                self._settle_all(event)
+            elif isinstance(event, _Answered):
+                self._take(event)
             elif isinstance(event, _Soon):
                 self._soon |= event.keys
             try:

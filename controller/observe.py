@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from controller.clock import Clock
 from controller.core import weights
 from controller.core.evidence import Fold
+from controller.core.faults import Fault
 from controller.core.fold_text import decode
 from controller.core.observation import IntentFate, Observation, TargetView
-from controller.core.plan import InvalidPlanError, Plan, Target, parse
+from controller.core.plan import InvalidPlanError, Plan, Target, stood_on
 from controller.core.questions import preflight_of, waits_to_return
 from controller.core.series import RecordedForm
-from controller.core.spec import API_VERSION, KIND
 from controller.core.status import Alarm, State, Status, UnreadableStatusError
+from controller.core.terms import Fleet, Stop
 from controller.core.world import Launch, LaunchKey, Route, RouteKey
 from controller.ports import Alerting, Cluster
 
@@ -71,7 +72,7 @@ class Claim:
 
 
 class Observer:
-    """Looks at launches, from the cluster's cache. ``route_settle`` is seconds."""
+    """Looks at launches, from the cluster's cache. ``route_settle`` is seconds; ``fleet`` is what holds for all of them."""
 
     def __init__(
         self,
@@ -80,13 +81,21 @@ class Observer:
         recorded: RecordedForm,
         route_settle: float,
         alerting: Alerting | None = None,
+        fleet: Callable[[], Fleet] | None = None,
     ) -> None:
         self._cluster = cluster
+        self._fleet = fleet or Fleet
+        self._surplus: frozenset[str] = frozenset()
         self._alerting = alerting
         self._clock = clock
         self._recorded = recorded
         self._route_settle = route_settle
         self._memory: dict[LaunchKey, Memory] = {}
+
+    @property
+    def stop(self) -> Stop | None:
+        """The operator's stop of all raises, as it is now."""
+        return self._fleet().stop
 
     def memory(self, key: LaunchKey) -> Memory | None:
         """What is remembered of the launch, if it was seen."""
@@ -102,6 +111,8 @@ class Observer:
     def claims(self, launches: Iterable[Launch]) -> Claims:
         """Which launches move each route, of those that are not over."""
         claims: dict[RouteKey, list[Claim]] = {}
+        launches = list(launches)
+        self._surplus = _surplus(launches, self._fleet().most)
         for launch in launches:
             status = launch.status
             if isinstance(status, UnreadableStatusError) or status.state in (State.ROLLED_BACK, State.SUCCEEDED):
@@ -152,7 +163,7 @@ class Observer:
             namespace=launch.key.namespace,
             name=launch.key.name,
             generation=launch.generation,
-            plan=launch.plan,
+            plan=launch.plan if launch.uid not in self._surplus else self._too_many(launch.plan),
             running=memory.running,
             status=status,
             annotations=launch.annotations,
@@ -170,7 +181,17 @@ class Observer:
             alerting=self._alerting_problem(launch.plan, status, now),
             gate_judged_at=memory.gate_judged_at,
             alarms=memory.alarms,
+            stop=self.stop,
         )
+
+    def _too_many(self, plan: Plan | InvalidPlanError) -> InvalidPlanError:
+        most = self._fleet().most
+        fault = Fault(
+            "metadata.name",
+            f"is one launch too many: {most} are run here, by limits.launches of the operator's configuration; delete "
+            "one that is over, or ask who operates auto-advance to change it",
+        )
+        return InvalidPlanError((fault, *(plan.faults if isinstance(plan, InvalidPlanError) else ())))
 
     def _alerting_problem(self, plan: Plan | InvalidPlanError, status: Status, now: float) -> str:
         """Why alerts would not arrive, asked only while a preflight wants to know."""
@@ -248,6 +269,19 @@ class Observer:
         return None if memory.in_force_since is None else self._clock.steady() - memory.in_force_since
 
 
+def _surplus(launches: Sequence[Launch], most: int | None) -> frozenset[str]:
+    """The uids of the launches beyond that number: the youngest of those that have not begun."""
+    if most is None or len(launches) <= most:
+        return frozenset()
+
+    def order(launch: Launch) -> tuple[bool, float, str]:
+        begun = not isinstance(launch.status, Status) or launch.status.run is not None
+        return not begun, launch.created, launch.uid
+
+    ordered = sorted(launches, key=order)
+    return frozenset(launch.uid for launch in ordered[most:] if order(launch)[0])
+
+
 def route_key(namespace: str, target: Target) -> RouteKey:
     """Where the target's route is found."""
     return RouteKey(target.route_kind, namespace, target.route)
@@ -267,13 +301,7 @@ def decode_folds(stored: Mapping[str, str]) -> dict[str, Fold]:
 def _parse_standing(launch: Launch, stands_on: Mapping[str, Any] | None, recorded: RecordedForm) -> Plan | None:
     if stands_on is None:
         return None
-    document = {
-        "apiVersion": API_VERSION,
-        "kind": KIND,
-        "metadata": {"name": launch.key.name, "namespace": launch.key.namespace},
-        "spec": stands_on,
-    }
     try:
-        return parse(document, recorded)
+        return stood_on(launch.key.namespace, launch.key.name, stands_on, recorded)
     except InvalidPlanError:
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from controller.core.decide import Decision
@@ -129,3 +130,36 @@ class Recorder(Protocol):
 
     def forgotten(self, key: LaunchKey) -> None:
         """The launch is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who may write, as it was last read. ``version`` is another one after each change, whoever made it.
+
+    ``holder`` is empty where nobody has it; ``released`` says that its last holder gave it back. ``transitions`` counts
+    how often it went from one to another.
+    """
+
+    version: str
+    holder: str = ""
+    transitions: int = 0
+    released: bool = False
+
+
+class LeasePort(Protocol):
+    """Where the one Lease is kept. No request is ever sent twice, nor takes longer than the elector can wait."""
+
+    def read(self) -> Lease | None:
+        """The Lease afresh; None: there is none. Raises AdapterError."""
+
+    def create(self) -> Lease:
+        """Make it, held by nobody and given back by nobody. Raises ConflictError where there is one, else AdapterError."""
+
+    def write(self, known: Lease, holder: str, transitions: int) -> Lease:
+        """Put this holder into it, or give it back (empty), if it is still the very version known.
+
+        Raises ConflictError when it is another, NotFoundError when there is none, else AdapterError.
+        """
+
+    def holds(self) -> bool:
+        """False where it can be seen on the spot that it is no longer ours; waits for nothing."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from controller.clock import Clock
 from controller.core import weights
@@ -26,6 +26,7 @@ from controller.core.report import retreated, with_evidence
 from controller.core.series import Reading, RecordedForm, Subject
 from controller.core.signals import Signal
 from controller.core.status import Intent, State, Status, UnreadableStatusError, write_status
+from controller.core.terms import Fleet
 from controller.core.world import Launch, LaunchKey, Route, RouteKey, RoutePatch
 from controller.errors import AdapterError, ConflictError, NotFoundError, RefusedError
 from controller.observe import Claims, Memory, Observer, decode_folds, route_key
@@ -72,12 +73,16 @@ class _Budget:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One observation per launch of a round, and what must be asked for them."""
+    """One observation per launch of a round, and what must be asked for them.
+
+    ``backends`` names the Prometheuses that each launch needs; of one that is not there it is not known.
+    """
 
     now: float
     seen: Mapping[LaunchKey, Observation]
     wanted: Mapping[Subject, int]
     claims: Claims
+    backends: Mapping[LaunchKey, frozenset[str]] = field(default_factory=dict)
 
 
 class _Inline:
@@ -107,13 +112,14 @@ class Reconciler:
         background: Background | None = None,
         observer: type[Observer] = Observer,
         alerting: Alerting | None = None,
+        fleet: Callable[[], Fleet] | None = None,
     ) -> None:
         self._cluster = cluster
         self._evidence = evidence
         self._recorder = recorder
         self._clock = clock
         self._background = background or _Inline()
-        self._observer = observer(cluster, clock, recorded or RecordedForm(), route_settle, alerting)
+        self._observer = observer(cluster, clock, recorded or RecordedForm(), route_settle, alerting, fleet)
         self._budget = _Budget(CHECKPOINTS_PER_SECOND, clock)
 
     # Gather
@@ -124,6 +130,7 @@ class Reconciler:
         claims = self._observer.claims(self._cluster.launches())
         seen: dict[LaunchKey, Observation] = {}
         wanted: dict[Subject, int] = {}
+        backends: dict[LaunchKey, frozenset[str]] = {}
         for launch in launches:
             if launch.deleting and not launch.finalized:
                 continue
@@ -132,9 +139,11 @@ class Reconciler:
                 continue
             observed = self._observer.observe(launch, now, claims)
             seen[launch.key] = observed
-            for subject, after in questions(observed).items():
+            asked = questions(observed)
+            for subject, after in asked.items():
                 wanted[subject] = min(after, wanted.get(subject, after))
-        return Round(now, seen, wanted, claims)
+            backends[launch.key] = frozenset(subject.backend for subject in asked)
+        return Round(now, seen, wanted, claims, backends)
 
     def gather(self, looked: Round, deadline_s: float) -> dict[Subject, Reading]:
         """Ask Prometheus what the round wants to know."""
@@ -300,6 +309,8 @@ class Reconciler:
         route = self._cluster.read_route(route_key(launch.key.namespace, target))
         fresh = self._cluster.read_launch(launch.key)
         if fresh.resource_version != launch.resource_version or fresh.uid != launch.uid:
+            return False
+        if self._observer.stop != seen.stop:
             return False
         view = self._observer.view(launch, target, memory, route)
         if view != seen.target(name):

@@ -17,6 +17,9 @@ from controller.core.units import parse_duration
 ENVIRONMENT_PREFIX = "AUTO_ADVANCE_"
 SHORTEST_TICK = 0.25
 LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+DNS_NAME = re.compile(r"(?=.{1,63}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+IN_A_POD = "KUBERNETES_SERVICE_HOST"
+NAMESPACE_OF_THE_POD = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 class SettingsError(Exception):
@@ -44,6 +47,11 @@ class Setting:
 
 
 RUN_SETTINGS: tuple[Setting, ...] = (
+    Setting(
+        "config",
+        "The operator's configuration file, read again when its content changes: Prometheuses by name, shared metrics, "
+        "limits; and stop.yaml beside it, a stop of all launches; see docs/configuration.md.",
+    ),
     Setting("folder", "Run on a folder of manifests instead of an API server."),
     Setting("kubeconfig", "Kubeconfig file; default: in a pod its service account, elsewhere KUBECONFIG."),
     Setting("context", "Context of the kubeconfig."),
@@ -90,6 +98,17 @@ RUN_SETTINGS: tuple[Setting, ...] = (
     Setting(
         "runbook-url", "URL of the folder of runbooks that alerts link to. Default: docs/runbooks below --external-url."
     ),
+    Setting(
+        "no-leader-election",
+        "Lead without asking anybody: for the only process on its launches. Default: in a pod, or where "
+        "--lease-namespace is given, whoever holds the Lease leads; on a folder, whoever holds its lock.",
+        switch=True,
+    ),
+    Setting(
+        "lease-namespace",
+        "Namespace of the Lease. Default: POD_NAMESPACE; in a pod, that of its service account.",
+    ),
+    Setting("lease-name", "Name of the Lease.", "auto-advance"),
     Setting("listen", "HOST:PORT for /metrics, /livez and /readyz; port 0 takes a free one.", "127.0.0.1:8080"),
     Setting("listen-cert-file", "Certificate for TLS on --listen; read again when it changes."),
     Setting("listen-key-file", "Key of that certificate."),
@@ -103,8 +122,12 @@ RUN_SETTINGS: tuple[Setting, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What ``auto-advance run`` runs with. Durations are seconds."""
+    """What ``auto-advance run`` runs with. Durations are seconds.
 
+    ``prometheus_said`` names the flags of Prometheus that were given: then the file of ``config`` says no default one.
+    """
+
+    config: Path | None
     folder: Path | None
     kubeconfig: str
     context: str
@@ -123,6 +146,7 @@ class Settings:
     prometheus_key_file: str
     prometheus_proxy: str = field(repr=False)
     prometheus_timeout: float
+    prometheus_said: tuple[str, ...]
     recorded_interval: int
     recorded_offset: float
     recorded_settle: float
@@ -134,6 +158,9 @@ class Settings:
     webhook_client_ca_file: str
     external_url: str
     runbook_url: str
+    elect: bool
+    lease_namespace: str
+    lease_name: str
     listen: tuple[str, int]
     listen_cert_file: str
     listen_key_file: str
@@ -166,6 +193,13 @@ class _Reader:
         if given not in (None, ""):
             return str(given)
         return self._environment.get(self._known[name].variable) or self._known[name].default
+
+    def said(self, prefix: str) -> tuple[str, ...]:
+        """The names, of those that begin so, that a flag or a variable gives."""
+        names = (setting.name for setting in RUN_SETTINGS if setting.name.startswith(prefix))
+        return tuple(
+            name for name in names if self._flags.get(name) or self._environment.get(self._known[name].variable)
+        )
 
     def switch(self, name: str) -> bool:
         if self._flags.get(name):
@@ -255,6 +289,11 @@ class _Reader:
             self.fault(name, f"{Path(text).parent} is not a folder; create it, or name another file")
         return text
 
+    def dns_name(self, name: str, text: str) -> str:
+        if text and not DNS_NAME.fullmatch(text):
+            self.fault(name, f"{text!r} is not a name of Kubernetes; write small letters, digits and -")
+        return text
+
     def listen(self, name: str) -> tuple[str, int]:
         text = self.text(name)
         host, _, port = text.rpartition(":")
@@ -272,6 +311,33 @@ class _Reader:
 def _unsigned(url: str) -> str:
     """A URL as it may be shown: without the user and the password that some hold."""
     return url.rpartition("@")[2]
+
+
+def _election(read: _Reader, environment: Mapping[str, str]) -> tuple[bool, str]:
+    """Whether the processes elect the one that writes, and in which namespace the Lease is (empty: on a folder)."""
+    off, given = read.switch("no-leader-election"), read.text("lease-namespace")
+    if off and given:
+        read.fault("lease-namespace", "it cannot be given together with --no-leader-election; give one of the two")
+    if read.text("folder"):
+        if given:
+            read.fault("lease-namespace", "it cannot be given together with --folder, which has a lock of its own")
+        return not off, ""
+    if off:
+        return False, ""
+    namespace = given or environment.get("POD_NAMESPACE", "")
+    inside = bool(environment.get(IN_A_POD)) and not (
+        read.text("kubeconfig") or read.text("context") or environment.get("KUBECONFIG")
+    )
+    if not namespace and inside:
+        try:
+            namespace = NAMESPACE_OF_THE_POD.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            read.fault(
+                "lease-namespace",
+                f"the namespace of the pod is not known ({NAMESPACE_OF_THE_POD}: {error.strerror}); write it here or in "
+                "POD_NAMESPACE, or --no-leader-election where this is the only process",
+            )
+    return bool(namespace), read.dns_name("lease-namespace", namespace)
 
 
 def read_settings(flags: Mapping[str, object], environment: Mapping[str, str]) -> Settings:
@@ -309,9 +375,12 @@ def read_settings(flags: Mapping[str, object], environment: Mapping[str, str]) -
     interval = read.duration("recorded-interval", 1.0, 3600.0)
     if interval != int(interval):
         read.fault("recorded-interval", "it must be whole seconds")
+    elect, lease_namespace = _election(read, environment)
     log_format = read.choice("log-format", "auto", "json", "text")
     proxy = read.text("prometheus-proxy")
+    config = read.file("config")
     settings = Settings(
+        config=Path(config) if config else None,
         folder=Path(folder) if folder else None,
         kubeconfig=read.file("kubeconfig"),
         context=read.text("context"),
@@ -330,6 +399,7 @@ def read_settings(flags: Mapping[str, object], environment: Mapping[str, str]) -
         prometheus_key_file=key,
         prometheus_proxy=read.url("prometheus-proxy", proxy) if proxy else "",
         prometheus_timeout=read.duration("prometheus-timeout", 0.1, 120.0),
+        prometheus_said=read.said("prometheus"),
         recorded_interval=max(1, int(interval)),
         recorded_offset=read.duration("recorded-offset", 0.0, 3600.0),
         recorded_settle=read.duration("recorded-settle", 0.0, 3600.0),
@@ -341,6 +411,9 @@ def read_settings(flags: Mapping[str, object], environment: Mapping[str, str]) -
         webhook_client_ca_file=clients,
         external_url=read.url("external-url", read.text("external-url")),
         runbook_url=read.url("runbook-url", runbooks) if (runbooks := read.text("runbook-url")) else "",
+        elect=elect,
+        lease_namespace=lease_namespace,
+        lease_name=read.dns_name("lease-name", read.text("lease-name")),
         listen=read.listen("listen"),
         listen_cert_file=served,
         listen_key_file=served_key,

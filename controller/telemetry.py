@@ -47,6 +47,7 @@ QUIET_SECONDS = 60.0
 """The same failure of the same launch is logged at most this often."""
 DOINGS = (
     "deciding",
+    "electing",
     "fencing a raise",
     "gathering",
     "looking",
@@ -371,13 +372,59 @@ class Telemetry:
         Gauge(f"{PREFIX}_build_info", "1; which version runs.", ["version"], registry=self.registry).labels(
             _version()
         ).set(1)
+        self._about_configuration()
 
-    def serves(self, *, tick: float, alertmanagers: int, in_sync: Callable[[], bool]) -> None:
-        """The daemon begins: a round each ``tick`` seconds, alerts to so many, from a view that is in sync or not."""
+    def _about_configuration(self) -> None:
+        self.config_successful = Gauge(
+            f"{PREFIX}_config_last_reload_successful",
+            "1 while the operator's configuration as it stands in its file is in force.",
+            registry=self.registry,
+        )
+        self.config_successful.set(1)
+        self.config_success_time = Gauge(
+            f"{PREFIX}_config_last_reload_success_timestamp_seconds",
+            "When the configuration that is in force was read.",
+            registry=self.registry,
+        )
+        self.config_success_time.set_to_current_time()
+        self.stopped = Gauge(
+            f"{PREFIX}_fleet_stopped", "1 while the operator has stopped all raises.", registry=self.registry
+        )
+
+    def serves(
+        self,
+        *,
+        tick: float,
+        alertmanagers: int,
+        in_sync: Callable[[], bool],
+        leading: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """The daemon begins: a round each ``tick`` seconds, alerts to so many, from a view that is in sync or not.
+
+        ``leading`` says whether this process is the one of several that decides.
+        """
         self.tick_interval.set(tick)
         self.alertmanagers.set(alertmanagers)
         self.in_sync.set_function(lambda: float(in_sync()))
-        self.leader.set(1)  # there is one replica
+        self.leader.set_function(lambda: float(leading()))
+
+    def configured(self, *, problem: str, stop_problem: str = "") -> None:
+        """An edit of the operator's configuration was taken over, or has faults and changes nothing.
+
+        ``stop_problem``: what is wrong in the stop beside it, which stops all raises.
+        """
+        self.config_successful.set(not (problem or stop_problem))
+        if problem:
+            self._log.error("configuration has faults, the last good one stays in force", error=problem)
+        if stop_problem:
+            self._log.error("stop.yaml has faults, so all raises are stopped", error=stop_problem)
+        if not (problem or stop_problem):
+            self.config_success_time.set_to_current_time()
+            self._log.info("configuration in force")
+
+    def fleet_stopped(self, *, stopped: bool) -> None:
+        """Whether the operator has stopped all raises."""
+        self.stopped.set(stopped)
 
     def queried(self, seconds: float, error: AdapterError | None) -> None:
         """A query to Prometheus has ended."""

@@ -59,6 +59,7 @@ _SIGNALS: dict[Signal, str] = {
     Signal.ROUTE_CLAIMED: "an older launch moves the same route",
     Signal.ROUTE_UNUSABLE: "the route is missing, does not hold both backends, or cannot be written",
     Signal.DRIFT: "the route has a weight that the launch did not set",
+    Signal.FLEET_STOPPED: "the operator has stopped all raises, by [`stop.yaml`](configuration.md#a-stop-of-all-launches)",
     Signal.HOLD_ASKED: "the annotation `hold` is there",
     Signal.HELD_BREACH: "a hold lasts until `retry`, or a guardrail failed and the plan says `hold`",
     Signal.CHECKPOINT_FAILED: "a checkpoint that says `onFail: hold` was scored now, and a criterion failed",

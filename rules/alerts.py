@@ -256,6 +256,24 @@ def _daemon() -> Iterator[Rule]:
         "About {{ $value | humanize }} decisions in 15 minutes did not come into the file of --decision-log.",
     )
     yield Rule(
+        "AutoAdvanceConfigurationBroken",
+        "min(autoadvance_config_last_reload_successful) == 0",
+        "5m",
+        "warning",
+        OPS,
+        "An edit of auto-advance's configuration has faults",
+        "The last good configuration stays in force; what the edit says does not hold. A broken stop.yaml stops all raises.",
+    )
+    yield Rule(
+        "AutoAdvanceFleetStopped",
+        "max(autoadvance_fleet_stopped) == 1",
+        "24h",
+        "warning",
+        OPS,
+        "All launches have been stopped for a day",
+        "The operator's stop of all raises has stood for a day. Lift it if its reason is gone.",
+    )
+    yield Rule(
         "AutoAdvanceRestarting",
         "sum(changes(autoadvance_start_time_seconds[30m])) > 3",
         "0s",

@@ -61,7 +61,7 @@ def test_the_help_explains_every_flag_its_variable_and_its_default() -> None:
     # the name of a flag stands in the row of its explanation
     rows = [re.sub(r"\s+", " ", line) for line in shown.stdout.splitlines()]
     for setting in RUN_SETTINGS:
-        (row,) = [row for row in rows if f"--{setting.name} " in row]
+        (row,) = [row for row in rows if f"│ --{setting.name} " in row]
         assert setting.help in row, setting.name
         assert f"[{setting.variable}]" in row, setting.name
         assert not setting.default or f"[default: ({setting.default})]" in row, setting.name
@@ -85,7 +85,9 @@ COMMANDS = (
     "reschedule",
     "retry",
     "ack",
+    "stop",
     "redecide",
+    "completion",
     "version",
 )
 

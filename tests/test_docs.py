@@ -22,7 +22,9 @@ from typer.core import TyperCommand
 from typer.testing import CliRunner
 
 from controller.__main__ import app
+from controller.adapters.configuration_file import stop_of
 from controller.core.checks import NOT_YET
+from controller.core.configuration import Alertmanager, Backend, LimitsForm, StopForm, read_configuration
 from controller.core.overrides import EXAMPLES, VERBS
 from controller.core.plan import parse
 from controller.core.signals import LADDER
@@ -165,7 +167,7 @@ def flags() -> set[str]:
     return found
 
 
-OTHER_PROGRAMS = re.compile(r"kubectl|pip|python|mypy")
+OTHER_PROGRAMS = re.compile(r"kubectl|helm|pip|python|mypy|podman|gh ")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
@@ -414,3 +416,36 @@ def test_no_line_of_the_words_is_longer_than_people_read() -> None:
         if len(line) > 120 and not line.startswith("|")
     ]
     assert long == []
+
+
+def test_the_example_of_a_configuration_is_shown_and_is_good() -> None:
+    example = words("deploy/examples/config.yaml")
+    assert [block for block in blocks("docs/configuration.md", "yaml") if "prometheus:" in block] == [example]
+    found = read_configuration(yaml.safe_load(example))
+    told = {
+        name.partition("[")[0].partition(".")[0] for row in rows("docs/configuration.md") for name in quoted(row[0])
+    }
+    sections = {"prometheus", "alertmanagers", "metrics", "guardrails", "limits", "rawPromQL", "confine"}
+    assert sections <= told
+    assert set(yaml.safe_load(example)) == sections, "the example has every section"
+    assert set(found.backends) == {"default", "eu", "us"}
+
+
+def test_the_example_of_a_stop_has_every_field_and_is_good() -> None:
+    (example,) = [block for block in blocks("docs/configuration.md", "yaml") if "reason:" in block]
+    assert stop_of(example).until is not None
+    fields = {str(field.alias) for field in StopForm.model_fields.values()}
+    assert set(yaml.safe_load(example)) == fields
+    assert fields <= {name for row in rows("docs/configuration.md") for name in quoted(row[0])}
+
+
+def test_every_field_of_the_configuration_is_told() -> None:
+    told = {name for row in rows("docs/configuration.md") for name in quoted(row[0])}
+    for model, place in (
+        (Backend, "prometheus.NAME"),
+        (Alertmanager, "alertmanagers[]"),
+        (LimitsForm, "limits"),
+    ):
+        there = {f"{place}.{field.alias}" for field in model.model_fields.values()}
+        assert there - told == set()
+        assert {name for name in told if name.startswith(f"{place}.")} - there == set()

@@ -304,7 +304,7 @@ def test_a_gather_that_fails_is_recorded_and_the_next_tick_asks_again() -> None:
     stage.rounds.on_gather = fail
     with stage.turning():
         assert stage.book.failures.get(timeout=DEADLINE_S) == (None, "gathering", "no answer fits")
-        wait_until(lambda: stage.loop._gathering_since is None, deadline_s=DEADLINE_S, what="the gather to be over")
+        wait_until(lambda: not stage.loop._asked_since, deadline_s=DEADLINE_S, what="the gather to be over")
         stage.rounds.on_gather = nothing
         stage.at(10)
         assert stage.rounds.settled.get(timeout=DEADLINE_S)[1]

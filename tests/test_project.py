@@ -46,7 +46,12 @@ def test_no_file_names_a_registry_or_a_folder_of_one_machine() -> None:
 
 
 def test_locks_hold_hashes_and_every_dependency() -> None:
-    for name in ("requirements.lock", "requirements-dev.lock", "tests/tools/go/requirements.lock"):
+    for name in (
+        "requirements.lock",
+        "requirements-dev.lock",
+        "tests/tools/go/requirements.lock",
+        "deploy/image/requirements-build.lock",
+    ):
         text = (ROOT / name).read_text()
         packages = re.split(r"^(?=[a-z0-9])", re.sub(r"^ *#.*\n", "", text, flags=re.MULTILINE), flags=re.MULTILINE)[1:]
         assert packages, f"{name} is empty; type `make lock`"

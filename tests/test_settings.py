@@ -12,6 +12,7 @@ import pytest
 from controller.settings import RUN_SETTINGS, Settings, SettingsError, read_settings
 
 DEFAULTS: dict[str, Any] = {
+    "config": None,
     "folder": None,
     "kubeconfig": "",
     "context": "",
@@ -30,6 +31,7 @@ DEFAULTS: dict[str, Any] = {
     "prometheus_key_file": "",
     "prometheus_proxy": "",
     "prometheus_timeout": 5.0,
+    "prometheus_said": (),
     "recorded_interval": 10,
     "recorded_offset": 5.0,
     "recorded_settle": 10.0,
@@ -41,6 +43,9 @@ DEFAULTS: dict[str, Any] = {
     "webhook_client_ca_file": "",
     "external_url": "http://127.0.0.1:8080",
     "runbook_url": "",
+    "elect": False,
+    "lease_namespace": "",
+    "lease_name": "auto-advance",
     "listen": ("127.0.0.1", 8080),
     "listen_cert_file": "",
     "listen_key_file": "",
@@ -53,6 +58,7 @@ DEFAULTS: dict[str, Any] = {
 FILE, FOLDER = "FILE", "FOLDER"
 Given = dict[str, Any]
 GIVEN: list[tuple[str, Any, str, Any, Given]] = [
+    ("config", FILE, "config", FILE, {}),
     ("folder", FOLDER, "folder", FOLDER, {}),
     ("kubeconfig", FILE, "kubeconfig", FILE, {}),
     ("context", "east", "context", "east", {}),
@@ -94,6 +100,9 @@ GIVEN: list[tuple[str, Any, str, Any, Given]] = [
     ),
     ("external-url", "https://launches.example", "external_url", "https://launches.example", {}),
     ("runbook-url", "https://git.example/runbooks/", "runbook_url", "https://git.example/runbooks", {}),
+    ("no-leader-election", True, "elect", False, {"folder": FOLDER}),
+    ("lease-namespace", "ops", "lease_namespace", "ops", {}),
+    ("lease-name", "canaries", "lease_name", "canaries", {}),
     ("listen", "[::]:9999", "listen", ("::", 9999), {}),
     ("listen-cert-file", FILE, "listen_cert_file", FILE, {"listen-key-file": FILE}),
     ("listen-key-file", FILE, "listen_key_file", FILE, {"listen-cert-file": FILE}),
@@ -153,7 +162,7 @@ def test_each_flag_and_its_variable_say_the_same_and_the_flag_wins(
 ) -> None:
     typed, meant = placed(typed, places), placed(meant, places)
     beside = {other: placed(value, places) for other, value in beside.items()}
-    if name == "folder":
+    if name in ("config", "folder"):
         meant = Path(meant)
     assert getattr(read_settings({flag: typed, **beside}, {}), name) == meant
     spelled = ", ".join(typed) if isinstance(typed, list) else "true" if typed is True else typed
@@ -231,6 +240,9 @@ FAULTS: list[tuple[Given, str]] = [
     ({"folder": FOLDER, "kubeconfig": FILE}, "--kubeconfig (AUTO_ADVANCE_KUBECONFIG): it cannot be given together"),
     ({"folder": FOLDER, "context": "east"}, "--context (AUTO_ADVANCE_CONTEXT): it cannot be given together"),
     ({"folder": FOLDER, "namespace": ["shop"]}, "--namespace (AUTO_ADVANCE_NAMESPACE): it cannot be given together"),
+    ({"folder": FOLDER, "lease-namespace": "ops"}, "it cannot be given together with --folder, which has a lock"),
+    ({"lease-namespace": "Ops"}, "'Ops' is not a name of Kubernetes; write small letters, digits and -"),
+    ({"lease-name": "canaries-"}, "'canaries-' is not a name of Kubernetes"),
     ({"prometheus-username": "me"}, "--prometheus-password-file (AUTO_ADVANCE_PROMETHEUS_PASSWORD_FILE): basic"),
     ({"prometheus-password-file": FILE}, "--prometheus-username (AUTO_ADVANCE_PROMETHEUS_USERNAME): basic"),
     (
@@ -260,6 +272,44 @@ def test_a_switch_that_is_none() -> None:
     assert fault == (
         "--unconfined-queries (AUTO_ADVANCE_UNCONFINED_QUERIES): 'perhaps' is not a switch; write true or false"
     )
+
+
+IN_A_POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment", "elect", "namespace"),
+    [
+        ({}, {}, False, ""),
+        ({"folder": FOLDER}, {}, True, ""),
+        ({"folder": FOLDER}, {"POD_NAMESPACE": "ops"}, True, ""),
+        ({"folder": FOLDER, "no-leader-election": True}, {}, False, ""),
+        ({}, {**IN_A_POD, "POD_NAMESPACE": "ops"}, True, "ops"),
+        ({"kubeconfig": FILE}, {"POD_NAMESPACE": "ops"}, True, "ops"),
+        ({"lease-namespace": "other"}, {**IN_A_POD, "POD_NAMESPACE": "ops"}, True, "other"),
+        ({"lease-namespace": "other"}, {}, True, "other"),
+        ({"no-leader-election": True}, {**IN_A_POD, "POD_NAMESPACE": "ops"}, False, ""),
+        ({"kubeconfig": FILE}, IN_A_POD, False, ""),
+        ({"context": "east"}, IN_A_POD, False, ""),
+        ({}, {**IN_A_POD, "KUBECONFIG": "/etc/kubeconfig"}, False, ""),
+    ],
+)
+def test_who_elects_and_where_the_lease_is(
+    flags: Given, environment: dict[str, str], elect: bool, namespace: str, places: dict[str, str]
+) -> None:
+    read = read_settings({flag: placed(value, places) for flag, value in flags.items()}, environment)
+    assert (read.elect, read.lease_namespace) == (elect, namespace)
+
+
+def test_a_pod_whose_namespace_is_not_known_says_what_to_write() -> None:
+    (fault,) = faults({}, IN_A_POD)
+    assert "the namespace of the pod is not known" in fault
+    assert "write it here or in POD_NAMESPACE, or --no-leader-election where this is the only process" in fault
+
+
+def test_a_lease_without_an_election_is_a_contradiction() -> None:
+    (fault,) = faults({"no-leader-election": True, "lease-namespace": "ops"})
+    assert "it cannot be given together with --no-leader-election; give one of the two" in fault
 
 
 def test_all_faults_are_told_at_once_each_one_once() -> None:

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urlencode, urlsplit
@@ -93,6 +94,35 @@ class _Board:
                 del self.of_launch[key]
 
 
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How one Alertmanager is reached: its URL, and the files that prove who asks, read again for every request.
+
+    Either a bearer token, or a user with a password, or nothing.
+    """
+
+    url: str
+    bearer_token_file: str = ""
+    username: str = ""
+    password_file: str = ""
+
+    def header(self) -> dict[str, str]:
+        """What is sent besides. Raises UnansweredError where a file cannot be read."""
+        if not (self.bearer_token_file or self.username):
+            return {}
+        path = Path(self.bearer_token_file or self.password_file)
+        try:
+            secret = path.read_text(encoding="utf-8").strip()
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not text"
+            raise UnansweredError(f"Alertmanager was not asked: {path} cannot be read: {reason}") from error
+        if self.bearer_token_file:
+            if not (secret and secret.isascii() and secret.isprintable()):
+                raise UnansweredError(f"Alertmanager was not asked: {path} must hold one line of printable ASCII")
+            return {"Authorization": f"Bearer {secret}"}
+        return {"Authorization": f"Basic {base64.b64encode(f'{self.username}:{secret}'.encode()).decode()}"}
+
+
 class AlertSender:
     """Keeps every Alertmanager told. All methods may be called from any thread; ``publish`` waits for nothing.
 
@@ -104,7 +134,7 @@ class AlertSender:
 
     def __init__(
         self,
-        urls: Sequence[str],
+        urls: Sequence[str | Access],
         *,
         external_url: str,
         runbook_url: str = "",
@@ -182,7 +212,7 @@ class DeliveryCheck:
 
     def __init__(
         self,
-        urls: Sequence[str],
+        urls: Sequence[str | Access],
         *,
         watchdog: Mapping[str, str] = WATCHDOG,
         timeout: float = ANSWER_SECONDS,
@@ -381,9 +411,10 @@ class _Outlet:
 class Door:
     """How one Alertmanager is reached: straight, without proxies or redirects, and never for longer than it may take."""
 
-    def __init__(self, url: str, timeout: float) -> None:
+    def __init__(self, url: str | Access, timeout: float) -> None:
         self._timeout = timeout
-        parts = urlsplit(url)
+        self._access = Access(url) if isinstance(url, str) else url
+        parts = urlsplit(self._access.url)
         self._host, self._port, self._tls = parts.hostname or "", parts.port, parts.scheme == "https"
         self._base = f"{parts.path.rstrip('/')}/api/v2"
         # The user and password of the URL are sent, and never told.
@@ -460,6 +491,7 @@ class Door:
 
     def _exchange(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
         connection: http.client.HTTPConnection
+        headers = self._headers | self._access.header()
         if self._tls:
             context = ssl.create_default_context()
             connection = http.client.HTTPSConnection(self._host, self._port, timeout=CONNECT_SECONDS, context=context)
@@ -474,7 +506,7 @@ class Door:
             deadline.daemon = True
             deadline.start()
             try:
-                connection.request(method, path, body, self._headers)
+                connection.request(method, path, body, headers)
                 answer = connection.getresponse()
                 ok = 200 <= answer.status < 300
                 # nothing is read of what says only that alerts were taken

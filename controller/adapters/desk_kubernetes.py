@@ -13,11 +13,15 @@ from kubernetes.config.config_exception import ConfigException
 from kubernetes.config.kube_config import list_kube_config_contexts
 from urllib3.exceptions import HTTPError
 
-from controller.adapters.kubernetes import _LAUNCHES, Kubernetes, KubernetesSettings, _Api, _ApiFeed
+from controller.adapters.configuration_file import STOP_KEY, changed_stop
+from controller.adapters.kubernetes import _LAUNCHES, Kubernetes, KubernetesSettings, _Api, _ApiFeed, _Path
 from controller.core import world
+from controller.core.terms import Stop
 from controller.core.world import Launch, LaunchKey
-from controller.errors import AdapterError, UnansweredError
+from controller.errors import AdapterError, ConflictError, RefusedError, UnansweredError
 
+_CONFIGMAPS = _Path("", "v1", "configmaps")
+_TRIES = 5
 _REVIEWS = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 _NAMESPACE_OF_THE_POD = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
@@ -51,6 +55,33 @@ class ApiDesk:
         finally:
             cluster.stop()
 
+    def edit_stop(self, namespace: str, name: str, stop: Stop | None) -> bool:
+        """Write the stop into its key of that ConfigMap, or (None) take the key away; whether that changed something.
+
+        Compare-and-swap on the version. Raises ConflictError where somebody else keeps writing it, else AdapterError.
+        """
+        path, what = _CONFIGMAPS.of(namespace, name), f"ConfigMap {namespace}/{name}"
+        for _ in range(_TRIES):
+            found = self._api.get(path, what)
+            version = str((found.get("metadata") or {}).get("resourceVersion") or "")
+            writes = _writes(found, stop)
+            if not writes:
+                return False
+            try:
+                self._api.patch(
+                    path, [{"op": "test", "path": "/metadata/resourceVersion", "value": version}, *writes], what
+                )
+            except ConflictError:
+                continue
+            except RefusedError:
+                # A failed test and a refused value have the same code.
+                now = self._api.get(path, what)
+                if str((now.get("metadata") or {}).get("resourceVersion") or "") == version:
+                    raise
+            else:
+                return True
+        raise ConflictError(f"{what}: somebody else keeps writing it; try again")
+
     def user(self) -> str:
         """Whom the API server sees; the user of this machine where it does not say."""
         try:
@@ -65,6 +96,23 @@ class ApiDesk:
     def close(self) -> None:
         """Closes its connections."""
         self._api.close()
+
+
+def _writes(configmap: Mapping[str, Any], stop: Stop | None) -> list[dict[str, Any]]:
+    """The operations that bring the stop into the ConfigMap; none where it is as it should be."""
+    data = configmap.get("data")
+    known = (data or {}).get(STOP_KEY)
+    after = changed_stop(known, stop)
+    # Whoever made the key from a file that is no text: it is mounted all the same, and stops all raises.
+    binary = STOP_KEY in (configmap.get("binaryData") or {})
+    writes: list[dict[str, Any]] = [{"op": "remove", "path": f"/binaryData/{STOP_KEY}"}] if binary else []
+    if after is None and known is not None:
+        writes.append({"op": "remove", "path": f"/data/{STOP_KEY}"})
+    elif after is not None and data is None:
+        writes.append({"op": "add", "path": "/data", "value": {STOP_KEY: after}})
+    elif after != known:
+        writes.append({"op": "add", "path": f"/data/{STOP_KEY}", "value": after})
+    return writes
 
 
 class _Asking(_Api):
@@ -89,15 +137,27 @@ class _Asking(_Api):
         return str((status.get("userInfo") or {}).get("username") or "")
 
 
+def contexts(kubeconfig: str) -> list[tuple[str, str]]:
+    """The contexts of the kubeconfig, each with the name of its cluster; none where it cannot be read."""
+    try:
+        known, _ = list_kube_config_contexts(_chosen(kubeconfig))  # type: ignore[no-untyped-call]  # no types there
+    except (ConfigException, OSError):
+        return []
+    return [(str(one.get("name")), str((one.get("context") or {}).get("cluster") or "")) for one in known]
+
+
+def _chosen(kubeconfig: str) -> str:
+    return kubeconfig or os.environ.get("KUBECONFIG", "") or str(Path.home() / ".kube" / "config")
+
+
 def _namespace(kubeconfig: str, context: str) -> str:
     """The namespace of the context, else of the pod, else ``default``: what kubectl takes."""
-    chosen = kubeconfig or os.environ.get("KUBECONFIG", "") or str(Path.home() / ".kube" / "config")
     try:
-        contexts, current = list_kube_config_contexts(chosen)  # type: ignore[no-untyped-call]  # no types there
+        known, current = list_kube_config_contexts(_chosen(kubeconfig))  # type: ignore[no-untyped-call]  # no types there
     except (ConfigException, OSError):
         try:
             return _NAMESPACE_OF_THE_POD.read_text(encoding="utf-8").strip() or "default"
         except OSError:
             return "default"
-    named: Mapping[str, Any] = next((one for one in contexts if one.get("name") == context), current)
+    named: Mapping[str, Any] = next((one for one in known if one.get("name") == context), current)
     return str((named.get("context") or {}).get("namespace") or "default")

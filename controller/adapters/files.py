@@ -30,9 +30,10 @@ from controller.core import world
 from controller.core.plan import Fault, InvalidPlanError
 from controller.core.series import RecordedForm
 from controller.core.spec import GROUP, KIND
+from controller.core.terms import Terms
 from controller.core.units import format_instant
 from controller.core.world import EPOCH_ANNOTATION, FINALIZER, Launch, LaunchKey, Route, RouteKey, RoutePatch
-from controller.errors import ConflictError, NotFoundError, RefusedError, UnansweredError
+from controller.errors import ConflictError, NotFoundError, NotLeadingError, RefusedError, UnansweredError
 
 RECORDS = ".status"
 """The subfolder of records; whoever removes it starts every launch again from the beginning."""
@@ -133,14 +134,23 @@ class Files:
         lock_within_s: float = 5.0,
         on_problem: Callable[[str], None] | None = None,
         recorded: RecordedForm | None = None,
+        may_write: Callable[[], bool] | None = None,
+        terms: Callable[[], Terms] | None = None,
     ) -> None:
-        """``scan_s``: seconds between two looks at the folder; ``lock_within_s``: how long to wait for another process."""
+        """``scan_s``: seconds between two looks at the folder; ``lock_within_s``: how long to wait for another process.
+
+        ``may_write`` is asked right before anything is changed; where it says no, NotLeadingError is raised. ``terms`` are
+        what plans are read with: where another value is given, all of them are read again.
+        """
         self._folder = folder
         self._recorded = recorded
         self._records = folder / RECORDS
         self._scan_s = scan_s
         self._lock_within_s = lock_within_s
         self._on_problem = on_problem
+        self._may_write = may_write
+        self._terms = terms
+        self._read_with: Terms | None = None
         self._listeners: list[Callable[[LaunchKey], None]] = []
         self._turn = threading.Lock()
         self._files: dict[str, _File] = {}
@@ -261,6 +271,7 @@ class Files:
                 raise RefusedError(f"Launch {key}: status: {self._unreadable(name).message}")
             # through JSON, so that what is returned is what another process will read
             stored = json.loads(json.dumps(status))
+            self._refuse_followers(f"Launch {key}: status")
             self._keep(name, dataclasses.replace(record, status=stored), lasting=True)
             after = self._launch(key, self._objects[name])
             self._view = dataclasses.replace(self._view, launches={**self._view.launches, key: after})
@@ -382,7 +393,7 @@ class Files:
             self._wake.wait(self._scan_s)
 
     def _may_have_changed(self) -> bool:
-        if self._missing_since or self._changed:
+        if self._missing_since or self._changed or (self._terms is not None and self._terms() is not self._read_with):
             return True
         files, kept = dict(self._files), dict(self._kept)
         if any(one.racy for one in files.values()) or any(one.racy for one in kept.values()):
@@ -442,6 +453,8 @@ class Files:
         # a missing manifest is a change every time: its time may be up
         changed = bool(self._missing_since) or self._problem.startswith(_FOLDER)
         changed |= manifests.keys() != self._files.keys() or records.keys() != self._kept.keys()
+        if self._terms is not None and (terms := self._terms()) is not self._read_with:
+            self._read_with, changed = terms, True
         self._files = {name: file for name, file in self._files.items() if name in manifests}
         self._kept = {name: kept for name, kept in self._kept.items() if name in records}
         for file, signature in sorted(manifests.items()):
@@ -580,8 +593,9 @@ class Files:
     def _launch(self, key: LaunchKey, found: list[_Object]) -> Launch:
         document = self._document(found[0])
         sound = self._sound.get(key)
-        if sound is None or sound.resource_version != document["metadata"]["resourceVersion"]:
-            sound = self._sound[key] = world.read_launch(document, sound, self._recorded)
+        same = sound is not None and (self._read_with is None or sound.terms is self._read_with)
+        if sound is None or not same or sound.resource_version != document["metadata"]["resourceVersion"]:
+            sound = self._sound[key] = world.read_launch(document, sound, self._recorded, self._read_with)
         files = [self._files[one.file] for one in found if one.file in self._files]
         faults = [file.fault for file in files if file.fault is not None]
         if len(found) > 1:
@@ -632,6 +646,10 @@ class Files:
         if kind == KIND:
             return self._records / f"{namespace}.{called}.json"
         return self._records / "routes" / f"{kind}.{namespace}.{called}.json"
+
+    def _refuse_followers(self, what: str) -> None:
+        if self._may_write is not None and not self._may_write():
+            raise NotLeadingError(f"{what}: not written, because this process does not lead")
 
     def _refuse_unclear(self, what: str, found: list[_Object]) -> None:
         if len(found) > 1:
@@ -684,6 +702,7 @@ class Files:
 
     def _replace(self, what: str, file: str, content: bytes, objects: tuple[_Object, ...]) -> None:
         path = (self._folder / file).resolve()
+        self._refuse_followers(what)
         if path.read_bytes() != self._files[file].content:
             raise ConflictError(f"{what}: {file} was changed in between")
         if content:

@@ -13,7 +13,14 @@ from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 from controller.adapters.alerting_rules import Rules, loaded_rules, unmet_by
-from controller.adapters.alertmanager import ANSWER_SECONDS, ANSWER_VALID_SECONDS, ASKED_EACH_SECONDS, WATCHDOG, Door
+from controller.adapters.alertmanager import (
+    ANSWER_SECONDS,
+    ANSWER_VALID_SECONDS,
+    ASKED_EACH_SECONDS,
+    WATCHDOG,
+    Access,
+    Door,
+)
 from controller.adapters.asking import Asking
 from controller.adapters.prometheus import Answer
 from controller.adapters.promql import Matcher, Selector, anatomy
@@ -64,7 +71,7 @@ class IncidentSources:
         self,
         evidence: Evidence,
         prometheus: RuleSource,
-        urls: Sequence[str] = (),
+        urls: Sequence[str | Access] = (),
         *,
         watchdog: Mapping[str, str] = WATCHDOG,
         clock: Callable[[], float] = time.time,

@@ -43,13 +43,21 @@ from urllib3.exceptions import HTTPError, InsecureRequestWarning
 from controller.adapters import events, objects
 from controller.adapters.asking import Asking
 from controller.adapters.routes import gateway
-from controller.adapters.watching import Cache, Document, ExpiredError, Followed
+from controller.adapters.watching import Cache, Document, ExpiredError, Followed, Pace
 from controller.core import world
 from controller.core.events import Event
 from controller.core.series import RecordedForm
 from controller.core.spec import GROUP, PLURAL, VERSION
+from controller.core.terms import Terms
 from controller.core.world import FINALIZER, Launch, LaunchKey, Route, RouteKey, RoutePatch
-from controller.errors import AdapterError, ConflictError, NotFoundError, RefusedError, UnansweredError
+from controller.errors import (
+    AdapterError,
+    ConflictError,
+    NotFoundError,
+    NotLeadingError,
+    RefusedError,
+    UnansweredError,
+)
 
 FIELD_MANAGER = "auto-advance"
 MAX_ANSWER_BYTES = 256 * 1024 * 1024
@@ -97,7 +105,8 @@ class KubernetesSettings:
 
     Without ``kubeconfig`` and ``context`` a pod uses its own service account; elsewhere KUBECONFIG or
     ``~/.kube/config`` counts. ``namespaces`` empty: all of them. ``proxy``: a URL; the environment's proxies are
-    used only with ``proxy_from_environment``. ``connections``: how many are kept open for reads and writes;
+    used only with ``proxy_from_environment``. ``request_timeout_s``, where it is not 0, is for connecting and for the
+    answer's head together, in place of their own ones. ``connections``: how many are kept open for reads and writes;
     ``page_size``: how many objects one answer of a list holds. ``pods_each_s``: how often the pods of a namespace are
     listed at most, while somebody asks for them; what was listed counts for ``pods_valid_s``.
     """
@@ -107,6 +116,7 @@ class KubernetesSettings:
     namespaces: tuple[str, ...] = ()
     connect_timeout_s: float = 2.0
     read_timeout_s: float = 5.0
+    request_timeout_s: float = 0.0
     list_timeout_s: float = 60.0
     watch_s: float = 30.0
     watch_silence_s: float = 5.0
@@ -123,6 +133,9 @@ class KubernetesSettings:
 class Kubernetes:
     """A cluster behind an API server; all methods may be called from several threads.
 
+    ``may_write`` is asked right before each request that changes something; where it says no, nothing is sent and
+    NotLeadingError is raised.
+
     Raises RefusedError when the configuration cannot be used.
     """
 
@@ -131,11 +144,16 @@ class Kubernetes:
         settings: KubernetesSettings,
         on_problem: Callable[[str], None] | None = None,
         recorded: RecordedForm | None = None,
+        may_write: Callable[[], bool] | None = None,
+        terms: Callable[[], Terms] | None = None,
     ) -> None:
         self._settings = settings
         self._on_problem = on_problem
         self._recorded = recorded
-        self._api = _Api(settings)
+        self._terms = terms
+        self._stopped = threading.Event()
+        self._rereading = threading.Lock()
+        self._api = _Api(settings, may_write)
         self._watching = _Api(settings)  # its connections are cut by stop(), those of writes are not
         self._listeners: list[Callable[[LaunchKey], None]] = []
         self._followed: list[Followed[Any, Any]] = []
@@ -219,6 +237,7 @@ class Kubernetes:
         """Ends the watches within 2 seconds, cutting what they read; a write in another thread is not disturbed."""
         with self._turn:
             self._running = False
+        self._stopped.set()
         followers = [*self._followed, *self._following_workloads]
         for followed in followers:
             followed.stop()
@@ -230,6 +249,49 @@ class Kubernetes:
         self._pods.join(deadline - time.monotonic())
         self._watching.close()
         self._api.close()
+
+    def read_again(self) -> None:
+        """Brings the caches up to lists that are made now, without waiting for what the watches bring.
+
+        Raises AdapterError where a list cannot be read; the other caches are up to date then.
+        """
+        failed: AdapterError | None = None
+        for followed in [*self._followed, *self._following_workloads]:
+            try:
+                followed.read_again()
+            except AdapterError as error:
+                failed = error
+        if failed is not None:
+            raise failed
+
+    def read_plans_anew(self) -> None:
+        """The terms have changed: every plan is read with the new ones, in a thread of its own, until that is done."""
+        threading.Thread(target=self._read_plans_anew, name="read plans anew", daemon=True).start()
+
+    def _read_plans_anew(self) -> None:
+        pace = Pace(self._settings.shortest_wait_s, self._settings.longest_wait_s)
+        with self._rereading:  # who comes second reads with the newest terms, too
+            for namespace, cache in self._launches.items():
+                while not self._stopped.is_set():
+                    try:
+                        documents, _ = _ApiFeed(self._watching, self._settings, _LAUNCHES, namespace).list()
+                        for document in documents:
+                            self._read_plan_anew(cache, document)
+                        break
+                    except AdapterError as error:
+                        if self._on_problem is not None:
+                            self._on_problem(f"plans are not read with the new configuration yet: {error}")
+                        self._stopped.wait(pace.next_wait_s())
+
+    def _read_plan_anew(self, cache: Cache[LaunchKey, Launch], document: Document) -> None:
+        try:
+            key = _launch_key(document)
+            after = self._read_launch(document, None)
+        except (KeyError, TypeError, ValueError):
+            return  # the watch says of it that it cannot be read
+        before = cache.read_anew(key, after)
+        if before is not None:
+            self._launch_changed(key, before, after)
 
     def synced(self) -> bool:
         """Every list was read once; before that the caches are no answer."""
@@ -450,7 +512,7 @@ class Kubernetes:
         raise ConflictError(f"{what}: its annotations are being added and removed all the time")
 
     def _read_launch(self, document: Document, before: Launch | None) -> Launch:
-        return world.read_launch(document, before, self._recorded)
+        return world.read_launch(document, before, self._recorded, self._terms() if self._terms is not None else None)
 
     def _keep_launch(self, document: Document) -> Launch:
         self._launches_as_of = object()
@@ -673,8 +735,9 @@ class _Sockets:
 class _Api:
     """Requests with time-outs and without retries, and their answers as documents or as our errors."""
 
-    def __init__(self, settings: KubernetesSettings) -> None:
+    def __init__(self, settings: KubernetesSettings, may_write: Callable[[], bool] | None = None) -> None:
         self._settings = settings
+        self._may_write = may_write
         self._sockets = _Sockets()
         self._lock = threading.Lock()
         self._client = self._connect()
@@ -704,6 +767,11 @@ class _Api:
         """The new object as it was stored."""
         query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}
         return self._document(self._send("POST", path, query, body, what), what)
+
+    def put(self, path: str, body: Mapping[str, Any], what: str) -> dict[str, Any]:
+        """The object as it is after it was replaced, if it was of the resourceVersion that the body says."""
+        query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}
+        return self._document(self._send("PUT", path, query, dict(body), what), what)
 
     @contextlib.contextmanager
     def stream(self, path: str, what: str, query: Mapping[str, str], silence_s: float) -> Iterator[Iterator[bytes]]:
@@ -738,7 +806,8 @@ class _Api:
         if body is not None:
             patched = _JSON_PATCH if isinstance(body, list) else _MERGE_PATCH
             headers["Content-Type"] = patched if method == "PATCH" else _JSON
-        timeouts = (self._settings.connect_timeout_s, read_timeout_s or self._settings.read_timeout_s)
+        each = (self._settings.connect_timeout_s, read_timeout_s or self._settings.read_timeout_s)
+        timeouts: float | tuple[float, float] = self._settings.request_timeout_s or each
         response: urllib3.BaseHTTPResponse | None = None
         for renewed in (False, True):
             client = self._client
@@ -747,6 +816,8 @@ class _Api:
                     _, address, signed, _, _ = client.param_serialize(
                         method, url, header_params=dict(headers), auth_settings=["BearerToken"]
                     )
+                if method != "GET" and self._may_write is not None and not self._may_write():
+                    raise NotLeadingError(f"{what}: not written, because this process does not lead")
                 response = client.call_api(method, address, signed, body, _request_timeout=timeouts).response
             except ValidationError as error:
                 raise RefusedError(f"{what}: the client refuses the request: {error}") from error

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from controller.adapters.alertmanager import ANSWER_SECONDS, Door
+from controller.adapters.alertmanager import ANSWER_SECONDS, Access, Door
 from controller.adapters.asking import Asking
 from controller.core.alerts import Identity
 from controller.core.patterns import Pattern, pattern
@@ -33,7 +33,7 @@ class SilenceCheck:
 
     def __init__(
         self,
-        urls: Sequence[str],
+        urls: Sequence[str | Access],
         firing: Callable[[], Iterable[Identity]],
         *,
         clock: Callable[[], float] = time.time,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -93,6 +93,36 @@ class Cache(Generic[K, V]):
             self._values[key] = value
             self._gone.pop(key, None)
             return before, True
+
+    def renew(self, key: K, value: V) -> tuple[V | None, bool]:
+        """An object as a list told it that was made beside the watch; returns as :meth:`apply` does."""
+        version = _number(self._version_of(value))
+        with self._lock:
+            before = self._values.get(key)
+            known = -1 if before is None else _number(self._version_of(before))
+            if version <= max(known, self._gone.get(key, (-1, 0.0))[0]):
+                return before, False
+            self._values[key] = value
+            self._written[key] = (version, time.monotonic())  # or the watch, which is behind, takes it back
+            return before, True
+
+    def read_anew(self, key: K, value: V) -> V | None:
+        """The same version, read in another way; returns the value before, None where another version is known by now."""
+        with self._lock:
+            before = self._values.get(key)
+            if before is None or self._version_of(before) != self._version_of(value):
+                return None
+            self._values[key] = value
+            return before
+
+    def missing(self, listed: Collection[K], version: str) -> list[K]:
+        """The keys that such a list, of that version, would have held if they still were."""
+        with self._lock:
+            return [
+                key
+                for key, value in self._values.items()
+                if key not in listed and _number(self._version_of(value)) <= _number(version)
+            ]
 
     def remove(self, key: K, version: str) -> V | None:
         """An object is gone as of that version; returns the value that was dropped."""
@@ -188,6 +218,8 @@ class Followed(Generic[K, V]):
         self._wake = threading.Event()
         self._hurried = False
         self._lock = threading.Lock()
+        self._one = threading.RLock()
+        """Held from a change of the cache until it was told of: listeners hear of changes in their order."""
         self._synced = False
         self._version = ""
         self._problem = ""
@@ -217,6 +249,35 @@ class Followed(Generic[K, V]):
         if self._problem and not self._hurried:
             self._hurried = True
             self._wake.set()
+
+    def read_again(self) -> None:
+        """Brings the cache up to a list that is made now, in this thread, while the watch goes on.
+
+        A watch may have been silent for a while because nothing comes through. Raises AdapterError.
+        """
+        try:
+            documents, version = self._feed.list()
+        except NotFoundError:
+            if self._optional:
+                return
+            raise
+        listed: set[K] = set()
+        for document in documents:
+            key = self._key_of(document)
+            listed.add(key)
+            if self.cache.has(key, str((document.get("metadata") or {}).get("resourceVersion") or "")):
+                continue
+            value = self._value(document, self.cache.get(key))
+            if value is not None:
+                with self._one:
+                    before, taken = self.cache.renew(key, value)
+                    if taken:
+                        self._tell(key, before, value)
+        for key in self.cache.missing(listed, version):
+            with self._one:
+                dropped = self.cache.remove(key, version)
+                if dropped is not None:
+                    self._tell(key, dropped, None)
 
     @property
     def synced(self) -> bool:
@@ -275,13 +336,14 @@ class Followed(Generic[K, V]):
             value = self._value(document, self.cache.get(key))
             if value is not None:
                 listed[key] = value
-        before, after = self.cache.replace(listed, version)
-        self._version = version
-        if self._changed is not None:
-            for key in before.keys() - after.keys():
-                self._tell(key, before[key], None)
-            for key, value in after.items():
-                self._tell(key, before.get(key), value)
+        with self._one:
+            before, after = self.cache.replace(listed, version)
+            self._version = version
+            if self._changed is not None:
+                for key in before.keys() - after.keys():
+                    self._tell(key, before[key], None)
+                for key, value in after.items():
+                    self._tell(key, before.get(key), value)
         self._synced = True
 
     def _watch(self) -> bool:
@@ -303,15 +365,17 @@ class Followed(Generic[K, V]):
             key = self._key_of(document)
             if not self.cache.has(key, version):
                 value = self._value(document, self.cache.get(key))
-                before, taken = self.cache.apply(key, value) if value is not None else (None, False)
-                if taken:
-                    self._tell(key, before, value)
+                with self._one:
+                    before, taken = self.cache.apply(key, value) if value is not None else (None, False)
+                    if taken:
+                        self._tell(key, before, value)
         elif kind == "DELETED":
             key = self._key_of(document)
             self._readable(document)
-            dropped = self.cache.remove(key, version)
-            if dropped is not None:
-                self._tell(key, dropped, None)
+            with self._one:
+                dropped = self.cache.remove(key, version)
+                if dropped is not None:
+                    self._tell(key, dropped, None)
         elif kind != "BOOKMARK":
             raise ExpiredError(f"an event of the unknown type {kind!r}")
         if version:

@@ -260,10 +260,12 @@ class Backtest:
     def _subject(self, criterion: Criterion, target: str, track: Track | None = None) -> Subject:
         plan = self.plan
         if criterion.launch_wide:
-            return launch_wide(criterion.series, plan.namespace)
+            return launch_wide(criterion.series, plan.namespace, plan.prometheus)
         track = track or ("canary" if self.span.release else self.span.track)
-        service = plan.target(target).service
-        return Subject(criterion.series, plan.namespace, target, service, plan.revision, track)
+        split = plan.target(target)
+        return Subject(
+            criterion.series, plan.namespace, target, split.service, plan.revision, track, backend=split.prometheus
+        )
 
     def _find_traffic(self) -> None:
         for line in self.lines:

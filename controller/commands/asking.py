@@ -6,15 +6,27 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from controller.commands.program import EXIT_USAGE, fail, name, say
 
 if TYPE_CHECKING:
+    from controller.core.configuration import Configuration
     from controller.core.plan import Plan
+    from controller.core.terms import Terms
     from controller.settings import Settings
+
+Config = Annotated[
+    str,
+    typer.Option(
+        "--config",
+        help="The operator's configuration file, so that plans are read as the controller reads them.",
+        envvar="AUTO_ADVANCE_CONFIG",
+        show_default=False,
+    ),
+]
 
 
 def settings_of(command: str, prometheus: str) -> Settings:
@@ -29,12 +41,40 @@ def settings_of(command: str, prometheus: str) -> Settings:
         raise typer.Exit(EXIT_USAGE) from None
 
 
-def plan_of(command: str, path: Path, settings: Settings) -> Plan:
-    """The plan of the one Launch in a file (``-``: standard input), read with the operator's recorded form."""
+def configuration_of(command: str, config: str, settings: Settings | None = None) -> Configuration:
+    """What the operator's file says; nothing where none is named. The files that it names need not be here."""
+    from controller.adapters.configuration_file import read, read_text
+    from controller.core.configuration import NOTHING, InvalidConfigurationError
+    from controller.core.series import RecordedForm
+
+    if not config:
+        return NOTHING
+    recorded = RecordedForm()
+    if settings is not None:
+        recorded = RecordedForm(settings.recorded_interval, settings.recorded_settle, settings.recorded_offset)
+    try:
+        return read(read_text(Path(config)), recorded)
+    except InvalidConfigurationError as invalid:
+        for fault in invalid.faults:
+            say(f"{name()} {command}: --config {config}: {fault}", err=True)
+        raise typer.Exit(EXIT_USAGE) from None
+
+
+def terms_of(config: str, settings: Settings, configuration: Configuration) -> Terms:
+    """What plans are read with; where no file is named, what the operator says is not known."""
+    from controller.adapters.reached import backends
+    from controller.core.terms import FREE
+
+    return configuration.terms(frozenset(backends(settings, configuration))) if config else FREE
+
+
+def plan_of(command: str, path: Path, settings: Settings, terms: Terms | None = None) -> Plan:
+    """The plan of the one Launch in a file (``-``: standard input), read with the operator's recorded form and terms."""
     from controller.adapters.yaml_documents import YamlError, read_documents
     from controller.core.plan import InvalidPlanError, parse
     from controller.core.series import RecordedForm
     from controller.core.spec import KIND
+    from controller.core.terms import FREE
 
     try:
         text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
@@ -48,7 +88,7 @@ def plan_of(command: str, path: Path, settings: Settings) -> Plan:
         fail(command, f"{path}: holds {len(launches) or 'no'} Launches; give a file with one", EXIT_USAGE)
     recorded = RecordedForm(settings.recorded_interval, settings.recorded_settle, settings.recorded_offset)
     try:
-        return parse(launches[0], recorded)
+        return parse(launches[0], recorded, terms or FREE)
     except InvalidPlanError as invalid:
         for fault in invalid.faults:
             say(f"{name()} {command}: {path}: {fault}", err=True)

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from controller.commands.asking import past_instant, plan_of, settings_of
+from controller.commands.asking import Config, configuration_of, past_instant, plan_of, settings_of, terms_of
 from controller.commands.program import EXIT_FAILED, EXIT_OK, EXIT_USAGE, console, fail, printable, say
 
 if TYPE_CHECKING:
     from controller.backtest.past import Ask, Backtest, Line, Span
     from controller.backtest.picture import Picture
+    from controller.core.configuration import Configuration
     from controller.core.plan import Plan
     from controller.core.series import Reading, Subject
     from controller.settings import Settings
@@ -85,15 +86,17 @@ def backtest(
         str,
         typer.Option("--prometheus", help="Base URL of Prometheus; default: the controller's.", show_default=False),
     ] = "",
+    config: Config = "",
     output: Annotated[Output, typer.Option("-o", "--output", help="table, json or svg.")] = Output.TABLE,
 ) -> None:
     """Hold a plan's criteria against the past of Prometheus: a release that was, or a time in which nothing happened."""
     settings = settings_of("backtest", prometheus)
-    read = plan_of("backtest", plan, settings)
+    configuration = configuration_of("backtest", config, settings)
+    read = plan_of("backtest", plan, settings, terms_of(config, settings, configuration))
     span = _span(settings, begin, end, tick, every, track, release=release)
     tested = _prepared(read, span, tuple(phase or ()))
     _restore(tested, resume)
-    _run(tested, settings, resume)
+    _run(tested, settings, configuration, resume)
     if output is Output.JSON:
         sys.stdout.write(json.dumps(tested.document(), indent=2, ensure_ascii=False) + "\n")
     elif output is Output.SVG:
@@ -155,13 +158,13 @@ def _prepared(plan: Plan, span: Span, phases: Sequence[str]) -> Backtest:
 # --- asking, and the place that is kept
 
 
-def _run(tested: Backtest, settings: Settings, resume: Path | None) -> None:
+def _run(tested: Backtest, settings: Settings, configuration: Configuration, resume: Path | None) -> None:
     from controller.backtest.past import PastUnreadableError
     from controller.core.units import format_instant
 
     begun = tested.position
     try:
-        with _asking(settings) as ask, _progress(tested) as progress:
+        with _asking(settings, configuration) as ask, _progress(tested) as progress:
             for _ in tested.run(ask):
                 if resume is not None:
                     _keep(tested, resume)
@@ -178,29 +181,43 @@ def _run(tested: Backtest, settings: Settings, resume: Path | None) -> None:
 
 
 @contextmanager
-def _asking(settings: Settings) -> Iterator[Ask]:
-    """The controller's own way of asking, with more patience."""
+def _asking(settings: Settings, configuration: Configuration) -> Iterator[Ask]:
+    """The controller's own way of asking, with more patience; each Prometheus that somebody wants, one after the other."""
     from dataclasses import replace
 
     from controller.adapters.prometheus import Prometheus
-    from controller.adapters.promql import Confinement
-    from controller.adapters.reached import prometheus_settings
+    from controller.adapters.reached import backend_of, backends, confinement
+    from controller.core.series import Reading
+    from controller.errors import RefusedError
     from controller.gather import Gatherer
 
-    reached = prometheus_settings(settings)
-    patience = max(_ANSWER_S, settings.prometheus_timeout)
-    prometheus = Prometheus(replace(reached, timeout=patience, read_timeout=patience))
-    confinement = Confinement(enforced=settings.confine, watchdog=tuple(settings.alertmanager_watchdog.items()))
-    gatherer = Gatherer(prometheus, confinement=confinement)
+    known, confined = backends(settings, configuration), confinement(settings, configuration)
+    asked: dict[str, tuple[Prometheus, Gatherer]] = {}
 
     def ask(wanted: Mapping[Subject, int], until: float) -> Mapping[Subject, Reading]:
-        return gatherer.past(wanted, until, _GATHER_S)
+        parts: dict[str, dict[Subject, int]] = {}
+        for subject, after in wanted.items():
+            parts.setdefault(subject.backend, {})[subject] = after
+        readings: dict[Subject, Reading] = {}
+        for name, part in parts.items():
+            try:
+                reached = backend_of(known, name)
+            except RefusedError as error:
+                readings |= {subject: Reading(after, after, problem=str(error)) for subject, after in part.items()}
+                continue
+            if name not in asked:
+                patience = max(_ANSWER_S, reached.timeout)
+                prometheus = Prometheus(replace(reached, timeout=patience, read_timeout=patience))
+                asked[name] = prometheus, Gatherer(prometheus, confinement=confined)
+            readings |= asked[name][1].past(part, until, _GATHER_S)
+        return readings
 
     try:
         yield ask
     finally:
-        gatherer.close()
-        prometheus.close()
+        for prometheus, gatherer in asked.values():
+            gatherer.close()
+            prometheus.close()
 
 
 def _restore(tested: Backtest, resume: Path | None) -> None:

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from controller.commands.asking import past_instant, plan_of, settings_of
+from controller.commands.asking import Config, configuration_of, past_instant, plan_of, settings_of, terms_of
 from controller.commands.program import EXIT_FAILED, EXIT_OK, EXIT_USAGE, Format, console, fail, printable, say
 
 if TYPE_CHECKING:
     from controller.adapters.metric_facts import Wanted
     from controller.adapters.prometheus import PrometheusSettings
     from controller.core.check import Facts, Finding, Measured
+    from controller.core.configuration import Configuration
     from controller.core.plan import Plan
     from controller.settings import Settings
 
@@ -68,6 +69,7 @@ def check(
     at: Annotated[
         str, typer.Option("--at", help="As it was at this instant: 2025-11-01T14:00:00Z.", show_default="now")
     ] = "",
+    config: Config = "",
     output: Annotated[Format, typer.Option("-o", "--output", help="text or json.")] = Format.TEXT,
 ) -> None:
     """Ask Prometheus once for every metric of a plan, and say which ones mislead and what to write instead."""
@@ -75,7 +77,9 @@ def check(
         fail("check", "-o yaml: is not a form of its answer; write -o json or -o text", EXIT_USAGE)
     settings = settings_of("check", prometheus)
     instant = past_instant("check", "--at", at)
-    checked = examine(plan_of("check", plan, settings), settings, instant)
+    configuration = configuration_of("check", config, settings)
+    read = plan_of("check", plan, settings, terms_of(config, settings, configuration))
+    checked = examine(read, settings, instant, configuration)
     if output is Format.JSON:
         typer.echo(json.dumps(_document(checked), indent=2, ensure_ascii=False))
     else:
@@ -84,28 +88,32 @@ def check(
     raise typer.Exit(codes.get(checked.result, EXIT_OK))
 
 
-def examine(plan: Plan, settings: Settings, at: float) -> Checked:
+def examine(plan: Plan, settings: Settings, at: float, configuration: Configuration | None = None) -> Checked:
     """Ask about every metric of the plan, by the controller's own queries and some of its own; ``at`` is epoch seconds."""
     from controller.adapters.metric_facts import MetricFacts
     from controller.adapters.prometheus import Prometheus
-    from controller.adapters.promql import Confinement
-    from controller.adapters.reached import prometheus_settings
+    from controller.adapters.reached import backend_of, backends, confinement
     from controller.core.check import findings, measured
+    from controller.core.configuration import NOTHING
     from controller.errors import AdapterError
 
-    reached = prometheus_settings(settings)
-    patient = replace(reached, timeout=_ANSWER_S, read_timeout=_ANSWER_S, max_bytes=_MOST_BYTES)
-    confinement = Confinement(enforced=settings.confine, watchdog=tuple(settings.alertmanager_watchdog.items()))
-    prometheus = Prometheus(patient)
-    asking = MetricFacts(prometheus, at, confinement=confinement)
-    try:
-        asking.reach()
-        facts = _facts(plan, reached, asking)
-    except AdapterError as error:
-        fail("check", f"--prometheus: {error}", EXIT_USAGE)
-    finally:
-        asking.close()
-        prometheus.close()
+    said = configuration or NOTHING
+    known, wanted = backends(settings, said), _wanted(plan)
+    facts: list[Facts] = []
+    for name in dict.fromkeys(one.canary.backend for one in wanted) or ("",):
+        try:
+            reached = backend_of(known, name)
+            patient = replace(reached, timeout=_ANSWER_S, read_timeout=_ANSWER_S, max_bytes=_MOST_BYTES)
+            prometheus = Prometheus(patient)
+            asking = MetricFacts(prometheus, at, confinement=confinement(settings, said))
+            try:
+                asking.reach()
+                facts += _facts([one for one in wanted if one.canary.backend == name], reached, asking)
+            finally:
+                asking.close()
+                prometheus.close()
+        except AdapterError as error:
+            fail("check", f"--prometheus: {f'{name}: ' if name else ''}{error}", EXIT_USAGE)
     return Checked(
         plan=plan,
         at=at,
@@ -115,12 +123,11 @@ def examine(plan: Plan, settings: Settings, at: float) -> Checked:
     )
 
 
-def _facts(plan: Plan, reached: PrometheusSettings, asking: Any) -> list[Facts]:
+def _facts(wanted: list[Wanted], reached: PrometheusSettings, asking: Any) -> list[Facts]:
     from controller.adapters.prometheus import Prometheus
     from controller.core.evidence import grid
     from controller.gather import Gatherer
 
-    wanted = _wanted(plan)
     spans = {one.canary: max(_SPAN_S, _SPAN_INTERVALS * one.canary.series.interval) for one in wanted}
     spans.update({one.stable: spans[one.canary] for one in wanted if one.stable is not None})
     after = {subject: grid(asking.at - span, subject.series.interval) for subject, span in spans.items()}
@@ -150,9 +157,10 @@ def _wanted(plan: Plan) -> list[Wanted]:
             for target in judged_on(criterion, phase.targets):
                 series = criterion.series
                 if criterion.launch_wide:
-                    subjects.append((launch_wide(series, plan.namespace), None, criterion))
+                    subjects.append((launch_wide(series, plan.namespace, plan.prometheus), None, criterion))
                     continue
-                canary = Subject(series, plan.namespace, target, plan.target(target).service, plan.revision)
+                split = plan.target(target)
+                canary = Subject(series, plan.namespace, target, split.service, plan.revision, backend=split.prometheus)
                 # As the controller does: a bare value, restarts and uptime are of the canary alone.
                 stable = replace(canary, track="stable") if series.of_requests else None
                 subjects.append((canary, stable, criterion))

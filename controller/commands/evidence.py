@@ -12,10 +12,9 @@ from controller.commands.ledger import lines_of, opened_file
 from controller.core.evidence import Criterion, Fold, Outcome
 from controller.core.fold_text import decode
 from controller.core.ledger import Found, read_records
-from controller.core.plan import InvalidPlanError, Plan, parse
+from controller.core.plan import InvalidPlanError, Plan, stood_on
 from controller.core.questions import criteria_of, fold_key, judged_on
 from controller.core.report import scored
-from controller.core.spec import API_VERSION, KIND
 from controller.core.status import CriterionStatus, Status
 from controller.core.units import format_instant
 
@@ -41,9 +40,8 @@ def bars_of_status(status: Status, namespace: str, launch: str) -> list[Bar]:
     """
     if status.run is None:
         raise NoEvidenceError("no run has begun, and so nothing is judged yet")
-    metadata = {"namespace": namespace, "name": launch}
     try:
-        running = parse({"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": status.run.stands_on})
+        running = stood_on(namespace, launch, status.run.stands_on)
     except InvalidPlanError as error:
         raise NoEvidenceError(f"what the run stands on cannot be read: {error}") from error
     shown = {(item.target, item.criterion): item for item in status.criteria}

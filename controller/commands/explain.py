@@ -202,7 +202,8 @@ def lines(explanation: Explanation, place: str, width: int) -> Iterator[Text]:
         yield from _title("What the evidence says")
         for finding in explanation.criteria:
             said = finding.sentence or f"{finding.criterion} ({finding.target}): {finding.value}, limit {finding.limit}"
-            yield from _wrapped(finding.verdict, said, width, _VERDICTS.get(finding.verdict, ""))
+            whose = " (a default of the operator)" if finding.added else ""
+            yield from _wrapped(finding.verdict, said + whose, width, _VERDICTS.get(finding.verdict, ""))
     if explanation.waits:
         yield from _title("What it waits for")
     for wait in explanation.waits:

@@ -14,7 +14,10 @@ from controller.commands.program import EXIT_USAGE
 from controller.settings import RUN_SETTINGS, Setting, SettingsError, read_settings
 
 HELP = "Run the controller until it is told to stop."
-EPILOG = "Exit codes: 0 it was told to stop; 1 it could not go on; 2 a setting cannot be used."
+EPILOG = (
+    "Exit codes: 0 it was told to stop; 1 it could not go on; 2 a setting cannot be used; 5 it is no longer the one that "
+    "writes."
+)
 
 
 def _run(**flags: object) -> None:

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from controller.commands.asking import Config
 from controller.commands.program import EXIT_FAILED, EXIT_OK, EXIT_USAGE, console, fail, name
 
 if TYPE_CHECKING:
     from controller.core.plan import Plan
+    from controller.core.terms import Terms
     from controller.simulation.run import Outcomes
     from controller.simulation.scenario import Scenario
 
@@ -47,19 +49,21 @@ def simulate_command(
         typer.Option("--until", help="Stop at this instant, or so long after the beginning.", show_default="2 years"),
     ] = "",
     seed: Annotated[int | None, typer.Option("--seed", help="Instead of the scenario's own.", min=0)] = None,
+    config: Config = "",
 ) -> None:
     """Run a plan against a scenario in virtual time, and print what would be decided."""
     from dataclasses import replace
 
     from controller.simulation.run import LONGEST, begin_of, simulate
 
-    document, read = _plan(plan)
+    terms = _terms(config)
+    document, read = _plan(plan, terms)
     world = _scenario(scenario, read)
     if seed is not None:
         world = replace(world, seed=seed)
     lasts = _seconds(until, begin_of(read, world)) if until else LONGEST
     with _progress() as progress:
-        found = simulate(document, read, world, until=lasts, progress=progress)
+        found = simulate(document, read, world, until=lasts, progress=progress, terms=terms)
     title = f"{read.namespace}/{read.name}"
     if output is Output.JSON:
         sys.stdout.write(json.dumps(found.document(), indent=2, ensure_ascii=False) + "\n")
@@ -84,7 +88,21 @@ def _documents(path: Path) -> list[Any]:
         fail("simulate", f"{path}:{error.line}:{error.column}: {error.message}", EXIT_USAGE)
 
 
-def _plan(path: Path) -> tuple[dict[str, Any], Plan]:
+def _terms(config: str) -> Terms:
+    """What the controller reads plans with; Prometheuses that only its flags name are as good as any."""
+    from dataclasses import replace
+
+    from controller.commands.asking import configuration_of
+    from controller.core.terms import DEFAULT_BACKEND, FREE
+
+    if not config:
+        return FREE
+    configuration = configuration_of("simulate", config)
+    terms = configuration.terms(frozenset(configuration.backends))
+    return terms if configuration.backends else replace(terms, backends=frozenset({DEFAULT_BACKEND}))
+
+
+def _plan(path: Path, terms: Terms) -> tuple[dict[str, Any], Plan]:
     from controller.core.plan import InvalidPlanError, parse
     from controller.core.spec import KIND
 
@@ -92,7 +110,7 @@ def _plan(path: Path) -> tuple[dict[str, Any], Plan]:
     if len(launches) != 1:
         fail("simulate", f"{path}: holds {len(launches) or 'no'} Launches; give a file with one", EXIT_USAGE)
     try:
-        return launches[0], parse(launches[0])
+        return launches[0], parse(launches[0], terms=terms)
     except InvalidPlanError as invalid:
         _tell(path, invalid.faults)
 

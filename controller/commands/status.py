@@ -214,7 +214,7 @@ def screen(launch: Launch, where: Where, now: float) -> RenderableType:
     parts: list[RenderableType] = [_head(launch, stands, now)]
     for title, part in (
         ("Targets", _targets(stands, now)),
-        ("Criteria", _criteria(stands)),
+        ("Criteria", _criteria(stands, str(launch.key))),
         ("Wanted", _wanted(launch, stands, place, now)),
         ("Said by people", _overrides(launch, stands, place, now)),
         ("Last decisions", _decisions(stands, now)),
@@ -331,19 +331,23 @@ def _targets(stands: Status, now: float) -> RenderableType | None:
     return shown
 
 
-def _criteria(stands: Status) -> RenderableType | None:
+def _criteria(stands: Status, launch: str) -> RenderableType | None:
     from rich.text import Text
+
+    from controller.core.explain import added_guardrails
 
     if not stands.criteria:
         return None
     shown = _grid("verdict", "target", "criterion", "value", "limit", "")
     # what does not pass comes first, and what passes is cut where it would fill the screen
     told = sorted(stands.criteria, key=lambda one: one.verdict == "pass")
+    added = added_guardrails(stands, launch)
     for one in told[:_SHOWN_ROWS]:
         verdict = Text(one.verdict, _STYLES.get(one.verdict, ""))
         # the sentence begins with what the columns say already
         sentence = one.sentence.removeprefix(f"{one.criterion} ({one.target}): ")
-        shown.add_row(verdict, one.target or "launch", one.criterion, one.value, one.limit, Text(sentence, "dim"))
+        criterion = f"{one.criterion} (operator's)" if one.criterion in added else one.criterion
+        shown.add_row(verdict, one.target or "launch", criterion, one.value, one.limit, Text(sentence, "dim"))
     if rest := Counter(one.verdict for one in told[_SHOWN_ROWS:]):
         more = ", ".join(f"{count} {verdict}" for verdict, count in rest.items())
         shown.add_row("", "", f"and {more}", "", "", "")

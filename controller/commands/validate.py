@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from controller.commands.asking import Config
 from controller.commands.program import EXIT_CLUSTER, EXIT_FAILED, EXIT_OK, EXIT_USAGE, Format, fail, say
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from controller.core.forecast import Traffic
     from controller.core.plan import Plan
     from controller.core.series import Series
+    from controller.core.terms import Terms
 
 HELP = (
     "Say everything that is wrong with the plans in these files, and what to write instead; and what their gates and "
@@ -83,13 +85,18 @@ class Asked:
     """What the flags say of the traffic.
 
     ``requests`` are requests per second by name of a target; the empty name is of all others. ``bursts`` is how much more
-    than by chance bad requests vary. ``prometheus`` is the URL that is asked for both instead; empty: none is.
+    than by chance bad requests vary. ``measure``: Prometheus is asked for both instead. ``prometheus`` is its URL, and
+    ``config`` the operator's file; empty: what the environment says. ``terms`` are what that file says of plans; None: it
+    is not known.
     """
 
     requests: dict[str, float] = field(default_factory=dict)
     as_good_as: float = 0.5
     bursts: float = 1.0
+    measure: bool = False
     prometheus: str = ""
+    config: str = ""
+    terms: Terms | None = None
 
     def traffic(self, plan: Plan) -> Traffic | None:
         """The traffic of a plan's targets; None: nothing was said.
@@ -104,8 +111,8 @@ class Asked:
             for target in plan.targets
             if (rate := self.requests.get(target.name, self.requests.get(""))) is not None
         }
-        if self.prometheus and len(said) < len(plan.targets):
-            measured, bursts = _measured(self.prometheus, plan)
+        if self.measure and len(said) < len(plan.targets):
+            measured, bursts = _measured(self, plan)
             requests = {name: said.get(name, rates.median) for name, rates in measured.items()}
             quiet = {name: said.get(name, rates.quiet) for name, rates in measured.items()}
             return Traffic(requests, quiet, bursts, self.bursts)
@@ -175,8 +182,13 @@ def validate(
     ] = False,
     prometheus: Annotated[
         str,
-        typer.Option("--prometheus", help="Base URL of Prometheus, for --measure.", envvar="AUTO_ADVANCE_PROMETHEUS"),
-    ] = "http://127.0.0.1:9090",
+        typer.Option(
+            "--prometheus",
+            help="Base URL of Prometheus, for --measure; default: the controller's.",
+            show_default=False,
+        ),
+    ] = "",
+    config: Config = "",
 ) -> None:
     """Say everything that is wrong with the plans in these files, and what to write instead."""
     if output is Format.YAML:
@@ -184,7 +196,8 @@ def validate(
     if not 1 <= bursts <= _MOST_BURSTS:
         words = "write 1 where each bad request comes by itself, 5 where they come in fives"
         fail("validate", f"--bursts {bursts:g}: is not within 1 and {_MOST_BURSTS:g}; {words}", EXIT_USAGE)
-    asked = Asked(_rates(requests or ()), _as_good_as(as_good_as), bursts, prometheus if measure else "")
+    terms = _terms(prometheus, config) if config else None
+    asked = Asked(_rates(requests or ()), _as_good_as(as_good_as), bursts, measure, prometheus, config, terms)
     try:
         examined = [examine(str(path), _content(path), asked) for path in files]
     except UnmeasuredError as error:
@@ -198,6 +211,13 @@ def validate(
         if not any(one.launches or one.problem or one.unreadable for one in examined):
             say(f"no Launch in {', '.join(map(str, files))}", err=True)
     raise typer.Exit(_code(examined))
+
+
+def _terms(prometheus: str, config: str) -> Terms:
+    from controller.commands.asking import configuration_of, settings_of, terms_of
+
+    settings = settings_of("validate", prometheus)
+    return terms_of(config, settings, configuration_of("validate", config, settings))
 
 
 def _rates(requests: Sequence[str]) -> dict[str, float]:
@@ -241,14 +261,15 @@ def _names_of_targets(asked: Asked, examined: Sequence[Examined]) -> None:
         )
 
 
-def _measured(url: str, plan: Plan) -> tuple[dict[str, Rates], dict[tuple[str, Series], float]]:
-    from controller.commands.asking import settings_of
+def _measured(asked: Asked, plan: Plan) -> tuple[dict[str, Rates], dict[tuple[str, Series], float]]:
+    from controller.commands.asking import configuration_of, settings_of
     from controller.commands.measuring import measured
     from controller.errors import AdapterError
 
-    settings = settings_of("validate", url)
+    settings = settings_of("validate", asked.prometheus)
+    configuration = configuration_of("validate", asked.config, settings)
     try:
-        return measured(settings, plan, time.time(), _MEASURING_S)
+        return measured(settings, plan, time.time(), _MEASURING_S, configuration)
     except AdapterError as error:
         raise UnmeasuredError(str(error)) from error
 
@@ -317,6 +338,7 @@ def _judged(document: LocatedDocument, prefix: str, value: Any, asked: Asked) ->
     from controller.core.faults import Fault
     from controller.core.forecast import forecasts, needs, told
     from controller.core.plan import InvalidPlanError, parse
+    from controller.core.terms import FREE
 
     def placed(faults: Sequence[Fault]) -> tuple[Finding, ...]:
         found = [_finding(document, prefix, fault) for fault in faults]
@@ -327,7 +349,7 @@ def _judged(document: LocatedDocument, prefix: str, value: Any, asked: Asked) ->
     named = metadata if isinstance(metadata, dict) else {}
     namespace, name = str(named.get("namespace") or "default"), str(named.get("name") or "")
     try:
-        plan = parse(value)
+        plan = parse(value, terms=asked.terms or FREE)
     except InvalidPlanError as invalid:
         return Judged(line, namespace, name, placed(invalid.faults), (), "")
     traffic = asked.traffic(plan)
@@ -375,6 +397,9 @@ def _summary(plan: Plan) -> str:
     if steps:
         parts.append(f"{_number(len(steps), 'step')} up to {format_weight(max(step.weight for step in steps))}")
     parts.append(f"at least {format_duration(sum(step.lasts for step in steps))} of steps")
+    added = {each.criterion.key: None for phase in plan.phases for each in phase.guardrails if each.added}
+    if added:
+        parts.append(f"guarded by default by {' and '.join(added)}")
     return ", ".join(parts)
 
 

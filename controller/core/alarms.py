@@ -59,6 +59,7 @@ _TOLD_APART = frozenset(
         Signal.PLAN_INVALID,
         Signal.ROUTE_CLAIMED,
         Signal.DRIFT,
+        Signal.FLEET_STOPPED,
         Signal.HOLD_ASKED,
         Signal.BLIND,
         Signal.PREFLIGHT_LATE,

@@ -126,7 +126,8 @@ def restand(seen: Observation, status: Status, plan: Plan | None, phase: Phase |
     if plan is None or status.run is None or status.phase_started_at is not None or status.intent is not None:
         return Standing(status, dict(seen.folds), phase)
     first = next((each for each in plan.phases if each.name not in status.run.passed), plan.phases[-1])
-    if phase is not None and phase.digest == first.digest and status.phase == first.name:
+    same = phase is not None and (phase.digest, phase.given) == (first.digest, first.given)
+    if same and status.phase == first.name:
         return Standing(status, dict(seen.folds), phase)
     run = status.run.model_copy(update={"stands_on": standing(plan, first.name)})
     status = status.model_copy(update={"run": run, "phase": first.name, "targets": _targets(status, plan)})

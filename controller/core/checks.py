@@ -14,6 +14,7 @@ from controller.core.faults import Fault, Place, listed, path_text, shown
 from controller.core.series import HOLDS, RecordedForm
 from controller.core.spec import BUILT_IN_METRICS, PLACEHOLDER_PATTERN, PLACEHOLDERS, LaunchSpec
 from controller.core.structure import Manifest
+from controller.core.terms import DEFAULT_BACKEND, FREE, Terms, look_backs
 from controller.core.units import FULL_WEIGHT, format_duration, format_instant, format_weight
 
 
@@ -29,18 +30,15 @@ class _Later(NamedTuple):
     when: Callable[[Any], bool] = _given
 
 
-NOT_YET: tuple[_Later, ...] = (
-    _Later("targets[].cluster", "remove it; the controller's own cluster is meant"),
-    _Later("targets[].prometheus", "remove it; the controller's own Prometheus is meant"),
-)
+NOT_YET: tuple[_Later, ...] = (_Later("targets[].cluster", "remove it; the controller's own cluster is meant"),)
 """What is refused for now. To support a part, delete its line."""
 
 
-def cross_faults(manifest: Manifest, recorded: RecordedForm) -> tuple[Fault, ...]:
+def cross_faults(manifest: Manifest, recorded: RecordedForm, terms: Terms = FREE) -> tuple[Fault, ...]:
     """Every fault across fields of what parses, in the order of the plan's fields."""
     if manifest.spec is None:
         return ()
-    found = [*_not_yet(manifest.raw), *_Checks(manifest, manifest.spec, recorded).all()]
+    found = [*_not_yet(manifest.raw), *_Checks(manifest, manifest.spec, recorded, terms).all()]
     placed = [(manifest.original(place), message) for place, message in found]
     return tuple(
         dict.fromkeys(
@@ -49,10 +47,18 @@ def cross_faults(manifest: Manifest, recorded: RecordedForm) -> tuple[Fault, ...
     )
 
 
-def warnings(spec: LaunchSpec) -> tuple[Fault, ...]:
+def warnings(spec: LaunchSpec, terms: Terms = FREE) -> tuple[Fault, ...]:
     """What is allowed and weaker than it looks."""
-    kinds = {metric.name: metric for metric in spec.metrics}
-    found = []
+    kinds = terms.shared(spec) | {metric.name: metric for metric in spec.metrics}
+    found = [
+        Fault(
+            path_text(("spec", "targets", index, "prometheus")),
+            f"whether the operator has a Prometheus {target.prometheus} is not known here; validate --config FILE, with "
+            "the operator's configuration, says it",
+        )
+        for index, target in enumerate(spec.targets)
+        if terms.backends is None and target.prometheus not in ("", DEFAULT_BACKEND)
+    ]
     used = set()
     for place, criterion in _criteria(spec):
         used.add(criterion.metric)
@@ -74,6 +80,16 @@ def warnings(spec: LaunchSpec) -> tuple[Fault, ...]:
         Fault(path_text(("spec", "metrics", index)), f"no guardrail and no gate uses {metric.name}; remove it")
         for index, metric in enumerate(spec.metrics)
         if metric.name not in used
+    ]
+    shared = {metric.name for metric in terms.metrics}
+    found += [
+        Fault(
+            path_text(("spec", "metrics", index, "name")),
+            f"hides the operator's shared metric {metric.name}, and what guards it by default; choose another name, or "
+            "remove it to use the shared one",
+        )
+        for index, metric in enumerate(spec.metrics)
+        if metric.name in shared
     ]
     return tuple(found)
 
@@ -121,11 +137,13 @@ _COUNTED = ("uptime", "restarts", "holds")
 
 
 class _Checks:
-    def __init__(self, manifest: Manifest, spec: LaunchSpec, recorded: RecordedForm) -> None:
+    def __init__(self, manifest: Manifest, spec: LaunchSpec, recorded: RecordedForm, terms: Terms) -> None:
         self.manifest = manifest
         self.spec = spec
         self.recorded = recorded
-        self.kinds = {metric.name: metric for metric in spec.metrics}
+        self.terms = terms
+        self.shared = terms.shared(spec)
+        self.kinds = self.shared | {metric.name: metric for metric in spec.metrics}
         names = [metric.name for metric in spec.metrics]
         self.doubtful = {
             metric.name
@@ -147,7 +165,7 @@ class _Checks:
         yield from self._targets()
         yield from _unique(("metrics",), [metric.name for metric in spec.metrics], "metric")
         for index, metric in enumerate(spec.metrics):
-            yield from _metric(("metrics", index), metric)
+            yield from metric_faults(("metrics", index), metric)
         yield from _unique(("phases",), [phase.name for phase in spec.phases], "phase")
         for index, phase in enumerate(spec.phases):
             yield from self._phase(("phases", index), phase)
@@ -156,6 +174,60 @@ class _Checks:
         yield from self._rising()
         for index, phase in enumerate(spec.phases):
             yield from self._criteria(("phases", index), phase)
+        yield from self._terms()
+
+    def _terms(self) -> Iterator[_Found]:
+        """What the operator of this controller gives and allows."""
+        terms, spec, ask = self.terms, self.spec, "or ask who operates auto-advance to change"
+        if terms.backends is not None:
+            for index, target in enumerate(spec.targets):
+                if (target.prometheus or DEFAULT_BACKEND) not in terms.backends:
+                    known = listed(sorted(terms.backends)) if terms.backends else "no Prometheus at all"
+                    has = "names no Prometheus and the operator's configuration has no default one"
+                    if target.prometheus:
+                        has = f"the operator's configuration has no Prometheus {shown(target.prometheus)}"
+                    yield ("targets", index, "prometheus"), f"{has}; it has {known}: write that, {ask} prometheus in it"
+        most = terms.limits.criteria
+        count = sum(1 for _ in _criteria(spec))
+        if most is not None and count > most:
+            yield (
+                ("phases",),
+                f"guardrails and gates have {count:,} criteria in all, and limits.criteria of the operator's "
+                f"configuration is {most:,}; write fewer, {ask} it",
+            )
+        for index, metric in enumerate(spec.metrics):
+            place: Place = ("metrics", index)
+            if metric.value is not None and not self._raw_allowed():
+                instead = f", use a shared metric ({', '.join(sorted(self.shared)[:10])})" if self.shared else ""
+                where = "no plan" if isinstance(terms.raw, bool) else f"plans in {listed(sorted(terms.raw))} alone"
+                yield (
+                    (*place, "value"),
+                    f"is PromQL of the plan's own, which rawPromQL of the operator's configuration allows to {where}; "
+                    f"write ratio or latency{instead}, {ask} it",
+                )
+            for (*inside, field), text in queries_of(metric):
+                yield from self._query((*place, *inside, field), text, ask)
+
+    def _raw_allowed(self) -> bool:
+        raw = self.terms.raw
+        return raw if isinstance(raw, bool) else self.manifest.namespace in raw
+
+    def _query(self, place: Place, text: str, ask: str) -> Iterator[_Found]:
+        longest, span = self.terms.limits.query_length, self.terms.limits.range
+        if longest is not None and len(text) > longest:
+            yield (
+                place,
+                f"has {len(text):,} characters, and limits.queryLength of the operator's configuration is {longest:,}; "
+                f"write a shorter one, {ask} it",
+            )
+        for words, seconds in look_backs(text) if span is not None else ():
+            if seconds is None or seconds > (span or 0.0):
+                much = "is no duration that can be read" if seconds is None else "looks back too far"
+                yield (
+                    place,
+                    f"{words} {much}: limits.range of the operator's configuration is {format_duration(span or 0.0)}; "
+                    f"write that or less, {ask} it",
+                )
 
     def _zone(self) -> Iterator[_Found]:
         zone = self.spec.time_zone
@@ -346,7 +418,7 @@ class _Checks:
             if known is None or name in known:
                 return "", []
             usual = (each for each in BUILT_IN_METRICS if each != HOLDS or "guardrails" not in place)
-            names = dict.fromkeys((*usual, *sorted(known)[:10]))
+            names = dict.fromkeys((*usual, *sorted({*known, *self.shared})[:10]))
             return "", [
                 ((*place, "metric"), f"there is no metric {name}; write {listed(names)}, or declare it under metrics")
             ]
@@ -524,18 +596,24 @@ def _kinds(metric: written.Metric) -> int:
     return sum(kind is not None for kind in (metric.ratio, metric.latency, metric.value))
 
 
-def _metric(place: Place, metric: written.Metric) -> Iterator[_Found]:
+def queries_of(metric: written.Metric) -> Iterator[tuple[Place, str]]:
+    """Everything that a metric asks, each with its place in it."""
+    for kind in ("ratio", "latency", "value"):
+        source = getattr(metric, kind)
+        for attribute in ("bad", "total", "bucket", "count", "query", "standard_error"):
+            if text := getattr(source, attribute, ""):
+                yield (kind, "standardError" if attribute == "standard_error" else attribute), text
+
+
+def metric_faults(place: Place, metric: written.Metric) -> Iterator[tuple[Place, str]]:
+    """What is wrong with a metric by itself."""
     if metric.name in BUILT_IN_METRICS:
         yield (*place, "name"), f"{metric.name} is the name of a built-in metric; choose another"
     if _kinds(metric) == 0:
         yield place, "has no source; write one of ratio, latency and value"
     elif _kinds(metric) > 1:
         yield place, "has several sources; write one of ratio, latency and value"
-    for kind in ("ratio", "latency", "value"):
-        source = getattr(metric, kind)
-        for attribute in ("bad", "total", "bucket", "count", "query", "standard_error"):
-            text = getattr(source, attribute, "")
-            field = "standardError" if attribute == "standard_error" else attribute
-            if not re.fullmatch(PLACEHOLDER_PATTERN, text):
-                known = listed(f"{{{{{name}}}}}" for name in PLACEHOLDERS)
-                yield (*place, kind, field), f"has double braces around an unknown placeholder; write {known}"
+    for inside, text in queries_of(metric):
+        if not re.fullmatch(PLACEHOLDER_PATTERN, text):
+            known = listed(f"{{{{{name}}}}}" for name in PLACEHOLDERS)
+            yield (*place, *inside), f"has double braces around an unknown placeholder; write {known}"

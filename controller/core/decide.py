@@ -532,13 +532,14 @@ def _hold(status: Status, signal: Signal, reason: Reason, now: float) -> Status:
 _NO_HOLD_OF_THE_SERVICE = frozenset(
     {
         Signal.DELIVERABLES_MISSING,
+        Signal.FLEET_STOPPED,
         Signal.PREFLIGHT_LATE,
         Signal.GATE_FAILED,
         Signal.GATE_UNDECIDED,
         Signal.ESCALATED,
     }
 )
-"""What waits for people alone, and what the gate itself says of the phase."""
+"""What waits for people alone, the stop of all launches, and what the gate itself says of the phase."""
 
 
 def _counting_holds(before: Status, status: Status, signal: Signal, state: State) -> Status:

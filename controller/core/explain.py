@@ -17,11 +17,10 @@ from controller.core.evidence import Outcome as Verdict
 from controller.core.facts import patience
 from controller.core.override_rules import approvals_of
 from controller.core.overrides import read_override
-from controller.core.plan import InvalidPlanError, Outcome, Phase, Plan, parse
+from controller.core.plan import InvalidPlanError, Outcome, Phase, Plan, stood_on
 from controller.core.questions import coming_phase
 from controller.core.schedule import coming_since, gate_due, not_ready_at, preflight_opens, start_of
 from controller.core.signals import Signal
-from controller.core.spec import API_VERSION, KIND
 from controller.core.status import UNDER_WAY, CriterionStatus, State, Status
 from controller.core.timeline import Instant, PhaseRow, Timeline, Weight, settle_of, timeline
 from controller.core.units import format_date, format_duration, format_weight
@@ -64,7 +63,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One criterion as it was last judged."""
+    """One criterion as it was last judged. ``added``: it is a default of the operator, which the plan does not name."""
 
     target: str
     criterion: str
@@ -73,6 +72,7 @@ class Finding:
     limit: str
     sentence: str
     as_of: Instant | None
+    added: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +195,7 @@ def explain(
     """Everything about where a launch (``namespace/name``) stands at ``now`` (epoch seconds)."""
     here = _look(plan, status, now, launch, annotations or {})
     revision = plan.revision if isinstance(plan, Plan) else status.run.revision if status.run else ""
+    added = added_guardrails(status, launch) if status.criteria else frozenset()
     return Explanation(
         launch=launch,
         revision=revision,
@@ -210,7 +211,16 @@ def explain(
             Share(target.name, target.weight, target.in_force_at, target.withdrawn) for target in status.targets
         ),
         criteria=tuple(
-            Finding(item.target, item.criterion, item.verdict, item.value, item.limit, item.sentence, item.as_of)
+            Finding(
+                item.target,
+                item.criterion,
+                item.verdict,
+                item.value,
+                item.limit,
+                item.sentence,
+                item.as_of,
+                item.criterion in added,
+            )
             for item in status.criteria
         ),
         waits=tuple(_waits(here)),
@@ -220,14 +230,20 @@ def explain(
     )
 
 
+def added_guardrails(status: Status, launch: str) -> frozenset[str]:
+    """The criteria of the running phase that the operator has added by default."""
+    running = running_plan(status, launch)
+    guardrails = running.phases[0].guardrails if running is not None else ()
+    return frozenset(each.criterion.key for each in guardrails if each.added)
+
+
 def running_plan(status: Status, launch: str) -> Plan | None:
     """What the run stands on, as a plan of its running phase; None: there is no run, or it cannot be read."""
     if status.run is None:
         return None
     namespace, _, name = launch.rpartition("/")
-    metadata = {"namespace": namespace or "default", "name": name}
     try:
-        return parse({"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": status.run.stands_on})
+        return stood_on(namespace or "default", name, status.run.stands_on)
     except InvalidPlanError:
         return None
 
@@ -353,6 +369,8 @@ def _waits(here: _Here) -> Iterator[Wait]:
 
 def _of_holds(here: _Here) -> Iterator[Wait]:
     status = here.status
+    if status.reason == Signal.FLEET_STOPPED.value:
+        yield Wait("people", f"the stop of all launches is lifted; {status.message}", "operator")
     if "hold" in here.annotations:
         said = read_override("hold", here.annotations["hold"])
         if not said.fault and (said.until is None or said.until > here.now):
@@ -532,6 +550,13 @@ def _held_for_good(here: _Here) -> Iterator[Change]:
         yield from _advance(here)
 
 
+def _fleet_stopped(_here: _Here) -> Iterator[Change]:
+    yield Change(
+        "the operator lifts the stop of all launches (auto-advance stop --all --lift), or it lapses",
+        "it goes on, as far as the evidence allows",
+    )
+
+
 def _hold_taken_away(here: _Here) -> Iterator[Change]:
     yield Change("the hold is taken away", "it goes on, as far as the evidence allows", Say("resume"))
     if "hold" in here.annotations:
@@ -640,6 +665,7 @@ CHANGES: Mapping[Signal, tuple[Change, ...] | Callable[[_Here], Iterator[Change]
     Signal.ROUTE_CLAIMED: _by_itself("the older launch is over, or is deleted"),
     Signal.ROUTE_UNUSABLE: _by_itself("the route is as the plan says"),
     Signal.DRIFT: _drifted,
+    Signal.FLEET_STOPPED: _fleet_stopped,
     Signal.HOLD_ASKED: _hold_taken_away,
     Signal.HELD_BREACH: _held_for_good,
     Signal.CHECKPOINT_FAILED: _held_for_good,

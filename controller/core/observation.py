@@ -11,6 +11,7 @@ from controller.core.evidence import Fold
 from controller.core.plan import InvalidPlanError, Plan
 from controller.core.series import Reading, Subject
 from controller.core.status import Alarm, Status
+from controller.core.terms import Stop
 
 ALERTING_NOT_KNOWN = "whether Alertmanager answers is not known yet"
 """``Observation.alerting`` until somebody has looked for the first time."""
@@ -54,7 +55,8 @@ class Observation:
     seconds this process has looked at the launch: a silence that nobody listened to is none. ``deleting``: the launch
     is being deleted; ``guarded``: its deletion waits until its canaries are at 0. ``alerting`` is why alerts would not
     arrive; empty where they would, or where none are sent. ``gate_judged_at`` is when this process last judged the gate.
-    ``alarms`` are those of this process' last decision, which may not be stored.
+    ``alarms`` are those of this process' last decision, which may not be stored. ``stop`` is the operator's, for all
+    launches; it may have lapsed.
     """
 
     now: float
@@ -80,6 +82,7 @@ class Observation:
     alerting: str = ""
     gate_judged_at: float | None = None
     alarms: tuple[Alarm, ...] = ()
+    stop: Stop | None = None
 
     def target(self, name: str) -> TargetView | None:
         """The view of the target of that name, if it was looked at."""

@@ -83,14 +83,15 @@ def _refuse_ack(status: Status) -> str:
 
 
 def edited(seen: Observation) -> bool:
-    """Whether the plan is not what the run stands on."""
+    """Whether the plan is not what the run stands on, or the operator gives its running phase something else by now."""
     plan = valid_plan(seen.plan)
     if plan is None or seen.status.run is None:
         return False
     if seen.running is None:
         return True
     index = plan.phase_index(seen.running.phases[0].name)
-    return index < 0 or plan.phases[index].digest != seen.running.phases[0].digest
+    before = seen.running.phases[0]
+    return index < 0 or (plan.phases[index].digest, plan.phases[index].given) != (before.digest, before.given)
 
 
 def carried_out(seen: Observation, status: Status, heard: Heard) -> Status:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from controller.core.status import OverrideRecord
 from controller.core.units import format_instant, parse_instant
@@ -58,11 +58,17 @@ def read_override(verb: str, value: str) -> Override:
             return Override(verb, digest, reason=text)
         return _with_object(Override(verb, digest, value=_storable(text)))
     try:
-        said = json.loads(text)
+        fields: list[tuple[str, Any]] = json.loads(text, object_pairs_hook=list)
     except (ValueError, RecursionError) as error:
         return Override(
             verb, digest, fault=f'it is not JSON ({error}); write text, or {{"reason": "...", "by": "..."}}'
         )
+    said = dict(fields)
+    if len(said) < len(fields):
+        # which of them counts is for each reader to choose, and who judged the text may have chosen the other
+        written = [name for name, _ in fields]
+        twice = next(name for name in written if written.count(name) > 1)
+        return Override(verb, digest, fault=f"{_storable(repr(twice))} is written twice; write it once")
     known = ("value", "reason", "by", "until", "id") if verb in WITH_OBJECT else ("reason", "by", "until", "id")
     unknown = sorted(set(said) - set(known))
     if unknown:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from controller.core import spec as spec_forms
@@ -17,8 +17,9 @@ from controller.core.criteria import resolve
 from controller.core.evidence import Criterion
 from controller.core.faults import Fault, InvalidPlanError
 from controller.core.series import RecordedForm
-from controller.core.spec import LaunchSpec
+from controller.core.spec import API_VERSION, KIND, LaunchSpec
 from controller.core.structure import read_manifest
+from controller.core.terms import DEFAULT_BACKEND, FREE, OPERATOR, Terms, as_written, digest_of, given, terms_of
 
 __all__ = [
     "Checkpoint",
@@ -37,6 +38,7 @@ __all__ = [
     "Target",
     "parse",
     "standing",
+    "stood_on",
 ]
 
 _RECORDED = RecordedForm()
@@ -50,7 +52,7 @@ CADENCE: Mapping[str, float] = {"intensive": 0.0, "close": 60.0, "standard": 300
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One traffic split that the launch may move."""
+    """One traffic split that the launch may move. ``prometheus`` is empty where the operator's default one is meant."""
 
     name: str
     service: str
@@ -61,6 +63,7 @@ class Target:
     canary: str
     workload_kind: str = ""
     workload: str = ""
+    prometheus: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,8 @@ class Outcome:
 class Guardrail:
     """A criterion that is judged at every tick. ``enforce`` false: judged and shown, without consequence.
 
-    ``alone``: a rollback is of the target that broke it, not of the whole launch.
+    ``alone``: a rollback is of the target that broke it, not of the whole launch. ``added``: it is one of the operator's
+    defaults, which the plan does not name.
     """
 
     criterion: Criterion
@@ -89,6 +93,7 @@ class Guardrail:
     on_no_data: Consequence
     enforce: bool
     alone: bool = False
+    added: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +154,8 @@ class Phase:
     """``horizon`` is the planned length in seconds that the detector spreads its error over; None: without an end.
 
     ``start`` and ``end`` are epoch seconds. ``gate`` is there when anything is wanted at the end, deliverables
-    included. ``digest`` changes with every edit of the phase's text, of the targets or of a metric that it uses.
+    included. ``digest`` changes with every edit of the phase's text, of the targets or of a metric that it uses;
+    ``given`` with what the operator gives it besides, which is no edit of the plan.
     ``looks`` are the checkpoints before the gate, in seconds from the start, at which values with a standard error are
     judged; they are so once more at the gate.
     """
@@ -169,6 +175,7 @@ class Phase:
     restarts: bool
     digest: str
     looks: tuple[float, ...] = ()
+    given: str = ""
 
     @property
     def gate_after(self) -> float | None:
@@ -198,7 +205,10 @@ class Contact:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A plan without faults. ``contacts`` are in the order in which they are told."""
+    """A plan without faults. ``contacts`` are in the order in which they are told.
+
+    ``given`` is what it takes from the operator's configuration: metrics and default guardrails, as they are written.
+    """
 
     namespace: str
     name: str
@@ -211,6 +221,13 @@ class Plan:
     spec: LaunchSpec
     warnings: tuple[Fault, ...] = ()
     contacts: tuple[Contact, ...] = ()
+    given: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def prometheus(self) -> str:
+        """The Prometheus that is asked of the launch as a whole: that of its targets if they share one, else the default."""
+        named = {target.prometheus for target in self.targets}
+        return named.pop() if len(named) == 1 else ""
 
     def target(self, name: str) -> Target:
         """The target of that name; KeyError where there is none."""
@@ -224,16 +241,16 @@ class Plan:
         return next((index for index, phase in enumerate(self.phases) if phase.name == name), -1)
 
 
-def parse(document: Mapping[str, Any], recorded: RecordedForm = _RECORDED) -> Plan:
+def parse(document: Mapping[str, Any], recorded: RecordedForm = _RECORDED, terms: Terms = FREE) -> Plan:
     """The plan of a Launch manifest.
 
-    ``recorded`` is how the operator's rules write the built-in metrics.
+    ``recorded`` is how the operator's rules write the built-in metrics, ``terms`` what else the operator says of plans.
 
     Raises:
         InvalidPlanError: with every fault of the manifest.
     """
     manifest = read_manifest(document)
-    faults = (*manifest.faults, *cross_faults(manifest, recorded))
+    faults = (*manifest.faults, *cross_faults(manifest, recorded, terms))
     if faults or manifest.spec is None:
         raise InvalidPlanError(faults)
     spec = manifest.spec
@@ -252,23 +269,26 @@ def parse(document: Mapping[str, Any], recorded: RecordedForm = _RECORDED) -> Pl
                 canary=target.canary.name,
                 workload_kind=target.canary.workload.kind if target.canary.workload else "",
                 workload=target.canary.workload.name if target.canary.workload else "",
+                prometheus="" if target.prometheus == DEFAULT_BACKEND else target.prometheus,
             )
             for target in spec.targets
         ),
-        phases=tuple(_phase(phase, spec, recorded) for phase in spec.phases),
+        phases=tuple(_phase(phase, spec, recorded, terms) for phase in spec.phases),
         watch_after=spec.watch_after,
         on_success=spec.on_success,
         on_delete=spec.on_delete,
         spec=spec,
-        warnings=warnings(spec),
+        warnings=warnings(spec, terms),
         contacts=tuple(Contact(contact.role, contact.after or 0.0) for contact in spec.contacts),
+        given=given(terms, spec, *spec.phases),
     )
 
 
 def standing(plan: Plan, phase: str) -> dict[str, Any]:
     """The spec reduced to what a run in that phase stands on: targets, the phase, the metrics that it uses, contacts.
 
-    ``parse`` reads it again, so a run can go on (or retreat) when the plan has become unreadable meanwhile.
+    What the operator has given the plan stands beside it, so that a change of that voids nothing.
+    ``stood_on`` reads it again, so a run can go on (or retreat) when the plan has become unreadable meanwhile.
 
     Raises:
         KeyError: the plan has no phase of that name.
@@ -276,13 +296,27 @@ def standing(plan: Plan, phase: str) -> dict[str, Any]:
     for written in plan.spec.phases:
         if written.name == phase:
             reduced = {"revision": plan.revision, **_basis(written, plan.spec)}
-            whole = _as_written(plan.spec)
-            return reduced | {name: whole[name] for name in ("watchAfter", "contacts") if name in whole}
+            whole = as_written(plan.spec)
+            reduced |= {name: whole[name] for name in ("watchAfter", "contacts") if name in whole}
+            return reduced | ({OPERATOR: dict(plan.given)} if plan.given else {})
     raise KeyError(phase)
 
 
-def _phase(written: spec_forms.Phase, spec: LaunchSpec, recorded: RecordedForm) -> Phase:
-    metrics = {metric.name: metric for metric in spec.metrics}
+def stood_on(namespace: str, name: str, stands_on: Mapping[str, Any], recorded: RecordedForm = _RECORDED) -> Plan:
+    """The plan of the one phase that ``standing`` gave.
+
+    Raises:
+        InvalidPlanError: it cannot be read.
+    """
+    spec = {key: value for key, value in stands_on.items() if key != OPERATOR}
+    metadata = {"name": name, "namespace": namespace}
+    document = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec}
+    return parse(document, recorded, terms_of(stands_on))
+
+
+def _phase(written: spec_forms.Phase, spec: LaunchSpec, recorded: RecordedForm, terms: Terms) -> Phase:
+    metrics = terms.shared(spec) | {metric.name: metric for metric in spec.metrics}
+    added = terms.added(written, spec)
     guardrails = tuple(
         Guardrail(
             criterion=resolve(guardrail, metrics, recorded),
@@ -290,8 +324,9 @@ def _phase(written: spec_forms.Phase, spec: LaunchSpec, recorded: RecordedForm) 
             on_no_data=guardrail.on_no_data,
             enforce=guardrail.enforce,
             alone=guardrail.scope == "target",
+            added=number >= len(written.guardrails),
         )
-        for guardrail in written.guardrails
+        for number, guardrail in enumerate((*written.guardrails, *added))
     )
     gate = _gate(written, guardrails, metrics, recorded)
     guardrails, gate = _sharing(guardrails, gate, len(spec.targets), len(written.targets or spec.targets))
@@ -316,6 +351,7 @@ def _phase(written: spec_forms.Phase, spec: LaunchSpec, recorded: RecordedForm) 
         restarts=written.on_revision == "restart" if written.on_revision else bool(written.steps),
         digest=hashlib.sha256(basis.encode()).hexdigest()[:16],
         looks=looks,
+        given=digest_of(given(terms, spec, written)),
     )
 
 
@@ -385,16 +421,13 @@ def _basis(phase: spec_forms.Phase, spec: LaunchSpec) -> dict[str, Any]:
     """What a run in that phase stands on, in one spelling: defaults left out, durations as short as they go."""
     criteria = (*phase.guardrails, *(phase.gate.criteria if phase.gate else ()))
     used = {criterion.metric for criterion in criteria}
-    metrics = [_as_written(metric) for metric in spec.metrics if metric.name in used]
+    metrics = [as_written(metric) for metric in spec.metrics if metric.name in used]
     return {
-        "targets": [_as_written(target) for target in spec.targets],
-        "phases": [_as_written(phase)],
+        "targets": [as_written(target) for target in spec.targets],
+        "phases": [as_written(phase)],
         **({"metrics": metrics} if metrics else {}),
+        **({} if spec.default_guardrails else {"defaultGuardrails": False}),
     }
-
-
-def _as_written(model: spec_forms.Model) -> dict[str, Any]:
-    return model.model_dump(mode="json", by_alias=True, exclude_defaults=True)
 
 
 def _gate(

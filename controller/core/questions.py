@@ -40,7 +40,7 @@ def questions(seen: Observation) -> dict[Subject, int]:
         criterion: Criterion, name: str, after: int, known: Plan, *, stable: bool = False, past: bool = False
     ) -> None:
         if criterion.launch_wide:
-            subject = launch_wide(criterion.series, seen.namespace)
+            subject = launch_wide(criterion.series, seen.namespace, known.prometheus)
         else:
             subject = Subject(
                 series=criterion.series,
@@ -50,6 +50,7 @@ def questions(seen: Observation) -> dict[Subject, int]:
                 revision=status.run.revision if status.run else known.revision,
                 track="stable" if stable else "canary",
                 past=past,
+                backend=known.target(name).prometheus,
             )
         asked[subject] = min(after, asked.get(subject, after))
 

@@ -67,7 +67,8 @@ class RecordedForm:
 class Subject:
     """A series of one target's track: what one question to Prometheus is about.
 
-    ``past``: how it went before, summed up by the hour, and no row of it.
+    ``past``: how it went before, summed up by the hour, and no row of it. ``backend`` names the Prometheus that is asked;
+    empty: the default one.
     """
 
     series: Series
@@ -77,11 +78,12 @@ class Subject:
     revision: str
     track: Track = "canary"
     past: bool = False
+    backend: str = ""
 
 
-def launch_wide(series: Series, namespace: str) -> Subject:
+def launch_wide(series: Series, namespace: str, backend: str = "") -> Subject:
     """The subject of a series that is of no target but of the launch as a whole: incidents."""
-    return Subject(series, namespace, target="", service="", revision="", track="")
+    return Subject(series, namespace, target="", service="", revision="", track="", backend=backend)
 
 
 @dataclass(frozen=True, slots=True)

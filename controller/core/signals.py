@@ -54,6 +54,7 @@ class Signal(StrEnum):
     ROUTE_CLAIMED = "RouteClaimed"
     ROUTE_UNUSABLE = "RouteUnusable"
     DRIFT = "Drift"
+    FLEET_STOPPED = "FleetStopped"
     HOLD_ASKED = "HoldAsked"
     HELD_BREACH = "HeldByBreach"
     CHECKPOINT_FAILED = "CheckpointFailed"
@@ -330,6 +331,13 @@ def _drifted(view: TargetView, expected: set[int]) -> str:
     return (
         f"target {view.name}: the route gives the canary {live}, the launch left it at {wanted}; set it back to go on"
     )
+
+
+def _fleet_stopped(facts: Facts) -> Reason | None:
+    stop = facts.seen.stop
+    if stop is None or not stop.stands(facts.seen.now):
+        return None
+    return f"all raises are stopped{stop.words}"
 
 
 def _hold_asked(facts: Facts) -> Reason | None:
@@ -896,6 +904,7 @@ LADDER: tuple[tuple[Signal, Rung], ...] = (
     (Signal.ROUTE_CLAIMED, _route_claimed),
     (Signal.ROUTE_UNUSABLE, _route_unusable),
     (Signal.DRIFT, drifted),
+    (Signal.FLEET_STOPPED, _fleet_stopped),
     (Signal.HOLD_ASKED, _hold_asked),
     (Signal.HELD_BREACH, _held_breach),
     (Signal.CHECKPOINT_FAILED, checkpoint_that_holds),

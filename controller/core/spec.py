@@ -371,7 +371,7 @@ class Target(Model):
     cluster: Annotated[str, Field(pattern=ONE_LINE_PATTERN, max_length=63)] = ""
     """A cluster of the operator's configuration; empty is the controller's own."""
     prometheus: Annotated[str, Field(pattern=ONE_LINE_PATTERN, max_length=63)] = ""
-    """A Prometheus of the operator's configuration; empty is the controller's own."""
+    """A Prometheus of the operator's configuration, by its name; `default` by default."""
     service: Annotated[str, Field(pattern=ONE_LINE_PATTERN, max_length=253)] = ""
     """The label `service` of its recorded metrics; by default the route's name."""
     route: RouteReference
@@ -525,7 +525,7 @@ class Preflight(Model):
     approval: Approval | None = None
     """Who has to agree."""
     on_not_ready: NotReady = "hold"
-    """What happens when it is not ready at the start; `hold` by default."""
+    """What happens when it is not ready at the start: `hold` (default), or `{reschedule: 24h, times: 2, then: hold}`."""
 
 
 class Step(Model):
@@ -702,11 +702,14 @@ class Gate(Model):
     on_pass: Literal["advance"] = "advance"
     """What a pass does: the next phase may begin."""
     on_fail: Outcome = "hold"
-    """What a failed criterion does; `hold` by default."""
+    """What a failed criterion does: `hold` (default), `rollback`, `escalate`,
+    `{extend: 1h, times: 2, then: hold}` or `{reschedule: 24h, times: 2, then: hold}`."""
     on_undecided: Outcome = "hold"
-    """What happens when nothing is proven either way; `hold` by default."""
+    """What happens when nothing is proven either way: `hold` (default), `rollback`, `escalate`,
+    `{extend: 1h, times: 2, then: hold}` or `{reschedule: 24h, times: 2, then: hold}`."""
     on_no_data: Outcome = "hold"
-    """What a lack of data does; `hold` by default."""
+    """What a lack of data does: `hold` (default), `rollback`, `escalate`,
+    `{extend: 1h, times: 2, then: hold}` or `{reschedule: 24h, times: 2, then: hold}`."""
 
 
 _UNREADABLE = f"!self.steps.all(s, string(s.weight).matches(r'{WEIGHT_PATTERN}'))"  # told at the weight itself
@@ -757,10 +760,10 @@ class Phase(Model):
     deliverables: tuple[Name, ...] = Field(default=(), max_length=50)
     """What has to be ticked off before the gate."""
     checkpoints: tuple[Checkpoint, ...] = Field(default=(), max_length=100)
-    """When a scored record is taken, from the start of the phase."""
+    """When a scored record is taken, from the start of the phase: `4h`, or `{at: 4h, onFail: hold}`."""
     monitoring: Monitoring = "intensive"
     """How often its gate is judged: `intensive` (default, each tick), `close` (each minute), `standard` (each 5 minutes),
-    or a list of spans."""
+    or a list of spans, such as `[{mode: intensive, for: 24h}, {mode: standard, until: "2025-11-15T00:00:00Z"}]`."""
     guardrails: tuple[Guardrail, ...] = Field(default=(), max_length=50)
     """What is judged at every tick until the next phase has started."""
     gate: Gate | None = None
@@ -821,6 +824,8 @@ class LaunchSpec(Model):
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
     """The parts of the launch, one after the other."""
+    default_guardrails: Switch = True
+    """False: without the default guardrails of the operator's configuration; true by default."""
     on_success: Literal["keep", "return"] = "keep"
     """Where the traffic stays after success: with the canary (`keep`, default), or back on stable (`return`)."""
     watch_after: Duration = 3600.0

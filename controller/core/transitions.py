@@ -82,6 +82,7 @@ TRANSITIONS: dict[Signal, dict[State, Cell]] = {
     Signal.ROUTE_CLAIMED: _PAUSED,
     Signal.ROUTE_UNUSABLE: _PAUSED,
     Signal.DRIFT: _PAUSED,
+    Signal.FLEET_STOPPED: _PAUSED,
     Signal.HOLD_ASKED: _PAUSED,
     Signal.HELD_BREACH: _HOLDING,
     Signal.CHECKPOINT_FAILED: _HOLDING,

@@ -50,6 +50,8 @@ _EXAMPLES = {
     "mode": "mode: standard",
     "extend": "extend: 1h",
     "reschedule": "reschedule: 24h",
+    "url": "url: http://prometheus.monitoring:9090",
+    "reason": "reason: incident 4711",
 }
 
 
@@ -66,9 +68,9 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
         yield annotation
 
 
-def _holders(place: Place) -> list[type[BaseModel]]:
-    """The models that may stand where the last part of a place is looked up."""
-    models: list[type[BaseModel]] = [LaunchSpec]
+def _holders(place: Place, root: type[BaseModel] = LaunchSpec) -> list[type[BaseModel]]:
+    """The models that may stand where the last part of a place below ``root`` is looked up."""
+    models: list[type[BaseModel]] = [root]
     for part in place[:-1]:
         if isinstance(part, str):
             models = [
@@ -106,8 +108,8 @@ def not_text(value: Any) -> str:
     return f"is {shown(value)}, where text is expected; write text"
 
 
-def in_words(error: dict[str, Any], value: Any) -> str:
-    """What is wrong and what to write instead, in the words of a plan's author."""
+def in_words(error: dict[str, Any], value: Any, root: type[BaseModel] = LaunchSpec) -> str:
+    """What is wrong and what to write instead, in the words of a plan's author; places count from ``root``."""
     place = place_of(error)
     context = error.get("ctx", {})
     last = str(place[-1]) if place else "spec"
@@ -116,7 +118,9 @@ def in_words(error: dict[str, Any], value: Any) -> str:
             example = "at: 2h" if "checkpoints" in place else _EXAMPLES[last]
             return f"is missing; write {example}"
         case "extra_forbidden":
-            fields = [field.alias or name for model in _holders(place) for name, field in model.model_fields.items()]
+            fields = [
+                field.alias or name for model in _holders(place, root) for name, field in model.model_fields.items()
+            ]
             return unknown_field(last, dict.fromkeys(fields))
         case "value_error":
             return f"{context['error']}"

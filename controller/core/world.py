@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from controller.core.plan import InvalidPlanError, Plan, parse
 from controller.core.series import RecordedForm
 from controller.core.spec import GROUP
 from controller.core.status import Status, UnreadableStatusError, read_status
+from controller.core.terms import Terms, terms_of
 from controller.core.units import parse_instant
 
 ANNOTATION_PREFIX = f"{GROUP}/"
@@ -34,7 +35,8 @@ class LaunchKey:
 class Launch:
     """A Launch as it was read. ``annotations`` are ours only, without their prefix. ``created`` is epoch seconds.
 
-    ``deleting``: it goes as soon as its last finalizer does. ``finalized``: ours is there.
+    ``deleting``: it goes as soon as its last finalizer does. ``finalized``: ours is there. ``terms`` are what its plan was
+    read with.
     """
 
     key: LaunchKey
@@ -47,25 +49,32 @@ class Launch:
     annotations: Mapping[str, str]
     deleting: bool = False
     finalized: bool = False
+    terms: Terms | None = field(default=None, compare=False, repr=False)
 
 
 def read_launch(
-    document: Mapping[str, Any], before: Launch | None = None, recorded: RecordedForm | None = None
+    document: Mapping[str, Any],
+    before: Launch | None = None,
+    recorded: RecordedForm | None = None,
+    terms: Terms | None = None,
 ) -> Launch:
     """A manifest with the server's metadata, as a Launch.
 
-    ``before`` is an earlier view of the same object: where its generation still holds, its plan is used again
-    instead of being parsed again. ``recorded`` is how the operator's rules write the built-in metrics. Bad plans and bad statuses are values here, not errors: they concern one launch.
+    ``before`` is an earlier view of the same object: where its generation and its terms still hold, its plan is used
+    again instead of being parsed again. ``recorded`` is how the operator's rules write the built-in metrics, ``terms``
+    what else the operator says; None: only what its status says of that is known. Bad plans and bad statuses are values
+    here, not errors: they concern one launch.
     """
     metadata = document["metadata"]
     key = LaunchKey(metadata.get("namespace") or "default", metadata["name"])
     uid, generation = metadata["uid"], int(metadata.get("generation") or 1)
     plan: Plan | InvalidPlanError
-    if before is not None and (before.uid, before.generation) == (uid, generation):
+    said = _terms_said(document) if terms is None else terms
+    if before is not None and (before.uid, before.generation) == (uid, generation) and before.terms == said:
         plan = before.plan
     else:
         try:
-            plan = parse(document, recorded or RecordedForm())
+            plan = parse(document, recorded or RecordedForm(), said)
         except InvalidPlanError as invalid:
             plan = invalid
     status: Status | UnreadableStatusError
@@ -90,7 +99,19 @@ def read_launch(
         },
         deleting=bool(metadata.get("deletionTimestamp")),
         finalized=FINALIZER in (metadata.get("finalizers") or ()),
+        terms=said,
     )
+
+
+def _terms_said(document: Mapping[str, Any]) -> Terms:
+    """What the controller had been given for this launch, as its status says."""
+    here: Any = document
+    for part in ("status", "run", "standsOn"):
+        here = here.get(part) if isinstance(here, Mapping) else None
+    try:
+        return terms_of(here) if isinstance(here, Mapping) else Terms()
+    except InvalidPlanError:
+        return Terms()
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from controller.core.evidence import NOT_ASKED, Criterion, Fold
 from controller.core.facts import PATIENCE_FACTOR, PATIENCE_WITHOUT_FOR, Judged
 from controller.core.observation import IntentFate, Observation, TargetView
 from controller.core.overrides import VERBS, read_override
-from controller.core.plan import Contact, InvalidPlanError, Phase, Plan, parse
+from controller.core.plan import Contact, InvalidPlanError, Phase, Plan, parse, stood_on
 from controller.core.questions import (
     coming_phase,
     criteria_of,
@@ -36,8 +36,8 @@ from controller.core.questions import (
 from controller.core.report import retreated, with_evidence
 from controller.core.schedule import coming_since, instants, looks_of, not_ready_at, shift_of
 from controller.core.series import Reading, RecordedForm, Series, Subject
-from controller.core.spec import API_VERSION, KIND
 from controller.core.status import UNDER_WAY, OverrideRecord, State, Status, read_status, write_status
+from controller.core.terms import FREE, Terms
 from controller.core.units import format_count, format_instant
 from controller.core.words import measured, sentence
 from controller.core.world import LaunchKey
@@ -180,6 +180,7 @@ def simulate(
     until: float = LONGEST,
     progress: Callable[[float, float], None] | None = None,
     recorded: RecordedForm | None = None,
+    terms: Terms = FREE,
     quiet: float = QUIET_SECONDS,
     share: float = SHARE_OF_QUIET,
     witness: Witness | None = None,
@@ -187,10 +188,10 @@ def simulate(
     """Run the plan of this Launch manifest in the scenario's world to its end, or for ``until`` seconds.
 
     ``progress`` is told where it is and where it will end at the latest as far as is known (both epoch seconds).
-    ``quiet`` is for how many seconds nothing must happen before a launch counts as waiting for ever. A jump is at most one
+    ``terms`` are what the plan was read with. ``quiet`` is for how many seconds nothing must happen before a launch counts as waiting for ever. A jump is at most one
     ``share``-th of the time for which nothing has changed: less is faster, and coarser.
     """
-    simulation = _Simulation(document, plan, scenario, until, recorded or RecordedForm(), quiet, share, witness)
+    simulation = _Simulation(document, plan, scenario, until, recorded or RecordedForm(), terms, quiet, share, witness)
     return simulation.run(progress or _nobody)
 
 
@@ -230,6 +231,7 @@ class _Simulation:
         scenario: Scenario,
         until: float,
         recorded: RecordedForm,
+        terms: Terms,
         quiet: float,
         share: float,
         witness: Witness | None,
@@ -238,6 +240,7 @@ class _Simulation:
         self.plan: Plan | InvalidPlanError = plan
         self.scenario = scenario
         self.recorded = recorded
+        self.terms = terms
         self.witness = witness
         self.quiet, self.share = quiet, share
         self.start = first_start(plan, scenario)
@@ -475,7 +478,7 @@ class _Simulation:
                 document = {**document, "spec": _merged(document["spec"], deed.edit)}
                 generation += 1
                 try:
-                    plan = parse(document, self.recorded)
+                    plan = parse(document, self.recorded, self.terms)
                 except InvalidPlanError as invalid:
                     plan = invalid
         return plan, generation, annotations
@@ -628,10 +631,9 @@ class _Simulation:
     def _standing(self, stands_on: Mapping[str, Any] | None) -> Plan | None:
         if stands_on is None:
             return None
-        metadata = {name: self.document["metadata"].get(name) for name in ("name", "namespace")}
-        written = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": stands_on}
+        metadata = self.document["metadata"]
         try:
-            return parse(written, self.recorded)
+            return stood_on(metadata.get("namespace") or "default", metadata["name"], stands_on, self.recorded)
         except InvalidPlanError:
             return None
 

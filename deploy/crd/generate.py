@@ -28,6 +28,7 @@ def definition() -> dict[str, Any]:
     """The whole CustomResourceDefinition."""
     spec = _Structural(LaunchSpec.model_json_schema(mode="validation")).schema()
     status = _Structural(Status.model_json_schema(mode="serialization"), bounded=False).schema()
+    status["description"] = "What the controller knows of the launch, and what it stands on; nobody else writes it."
     status["properties"]["conditions"]["items"]["required"] = ["type"]
     status["properties"]["conditions"] |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
     return {
@@ -55,6 +56,9 @@ def definition() -> dict[str, Any]:
                         # strings: a date column calls a future time invalid
                         *({"name": name, "type": "string", "jsonPath": f".status.{name.lower()}"} for name in _COLUMNS),
                         {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+                        # with -o wide alone
+                        {"name": "Revision", "type": "string", "priority": 1, "jsonPath": ".spec.revision"},
+                        {"name": "Message", "type": "string", "priority": 1, "jsonPath": ".status.message"},
                     ],
                     "schema": {
                         "openAPIV3Schema": {
@@ -112,6 +116,8 @@ class _Structural:
                 found |= {"type": "string", "enum": [value]}
             elif name in ("exclusiveMinimum", "exclusiveMaximum"):
                 found |= {name.replace("exclusiveM", "m"): value, name: True}
+            elif name == "description":
+                found[name] = value.replace("``", "`")  # kubectl explain shows it as it is
             else:
                 found[name] = value
         if found.get("type") == "integer":
@@ -134,7 +140,8 @@ class _Structural:
 
     @staticmethod
     def _described(node: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-        return schema | ({"description": node["description"]} if "description" in node else {})
+        described = {"description": node["description"].replace("``", "`")} if "description" in node else {}
+        return schema | described
 
 
 class _Dumper(yaml.SafeDumper):

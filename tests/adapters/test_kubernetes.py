@@ -104,6 +104,22 @@ def test_a_watch_that_is_cut_goes_on_where_it_was_without_a_new_list(
     until(lambda: cluster.problem() == "", "the problem to be over")
 
 
+def test_what_a_silent_watch_does_not_bring_is_read_again(start: Start, ground: KubeGround, proxy: FaultyProxy) -> None:
+    ground.create(launch_document("a"))
+    cluster = start()
+    until(lambda: proxy.count("WATCH") == KINDS, "the watches")
+    silent = threading.Event()
+    proxy.when("WATCH", "", faulty_proxy.hold(silent))
+    proxy.cut()
+    until(lambda: proxy.count("WATCH") >= 2 * KINDS, "the watches again")
+    ground.create(launch_document("b"))
+    assert cluster.launch(launch_key(ground, "b")) is None
+    cluster.read_again()
+    assert cluster.launch(launch_key(ground, "b")) is not None
+    assert cluster.launch(launch_key(ground, "a")) is not None
+    silent.set()
+
+
 @pytest.mark.parametrize(
     "expired",
     [

@@ -120,3 +120,54 @@ def test_an_object_that_cannot_be_read_is_named_and_hides_no_other_until_it_is_m
         followed.stop()
         feed.released.set()
         followed.join(60)
+
+
+def test_a_list_beside_a_silent_watch_brings_everything_up_to_date_and_late_news_does_not_undo_it() -> None:
+    feed = ScriptedFeed([document("same", "1", "x"), document("old", "2", "x"), document("gone", "3", "x")], [])
+    cache = Cache[str, Value](lambda value: value[0])
+    told: list[tuple[str, Value | None, Value | None]] = []
+    followed = Followed(
+        "things",
+        feed,
+        cache,
+        lambda one: str(one["metadata"]["name"]),
+        read,
+        changed=lambda key, before, after: told.append((key, before, after)),
+    )
+    followed.start()
+    try:
+        wait_until(lambda: followed.synced, deadline_s=60, what="the list")
+        told.clear()
+        feed.listed = [document("same", "1", "x"), document("old", "8", "y"), document("new", "9", "z")]
+        followed.read_again()
+        assert dict.fromkeys(cache.values()) == dict.fromkeys([("1", "X"), ("8", "Y"), ("9", "Z")])
+        assert sorted(key for key, _, _ in told) == ["gone", "new", "old"]
+        assert ("old", ("2", "X"), ("8", "Y")) in told
+        assert ("gone", ("3", "X"), None) in told
+        feed.events = [("MODIFIED", document("old", "7", "late")), ("MODIFIED", document("same", "12", "w"))]
+        feed.released.set()
+        wait_until(lambda: cache.get("same") == ("12", "W"), deadline_s=60, what="the late news")
+        assert cache.get("old") == ("8", "Y")
+        assert cache.get("gone") is None
+    finally:
+        followed.stop()
+        feed.released.set()
+        followed.join(60)
+
+
+def test_a_list_beside_the_watch_keeps_what_is_newer_than_it() -> None:
+    feed = ScriptedFeed(
+        [document("a", "1", "x")], [("MODIFIED", document("a", "15", "y")), ("ADDED", document("b", "16", "z"))]
+    )
+    cache = Cache[str, Value](lambda value: value[0])
+    followed = Followed("things", feed, cache, lambda one: str(one["metadata"]["name"]), read)
+    followed.start()
+    try:
+        wait_until(lambda: cache.get("b"), deadline_s=60, what="the events")
+        followed.read_again()
+        assert cache.get("a") == ("15", "Y")
+        assert cache.get("b") == ("16", "Z")
+    finally:
+        followed.stop()
+        feed.released.set()
+        followed.join(60)

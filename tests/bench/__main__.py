@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator
 
-from tests.bench import alerting, core, fleet, reaction, soak
+from tests.bench import alerting, core, failover, fleet, reaction, soak
 from tests.bench.table import Figure, show
 from tests.realparts.parts import ROOT
 
@@ -19,6 +19,7 @@ PARTS: dict[str, Callable[[int], Iterator[Figure]]] = {
     "reaction-200-10s": lambda runs: reaction.many_launches(200, "10s"),
     "recorded": lambda runs: reaction.recorded(max(1, runs // 10)),
     "rollback": lambda runs: reaction.said_by_hand(max(1, runs // 6)),
+    "failover": lambda runs: failover.failover(max(1, runs // 6)),
     "fleet-1": lambda runs: fleet.fleet(1),
     "fleet-200": lambda runs: fleet.fleet(200),
     "fleet-1000": lambda runs: fleet.fleet(1000),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ from typer.testing import CliRunner, Result
 from controller.__main__ import app
 from tests.core.builders import ramp, target
 from tests.realparts.kube import KubeApiserver
+from tests.realparts.parts import ROOT
 
 PREFIX = "autoadvance.dev/"
 FAR = "2049-01-01T00:00:00Z"
@@ -23,6 +25,19 @@ def call(*arguments: object) -> Result:
     """What the command line says, without what the environment of the tests may set."""
     names = [name for name in os.environ if name.startswith(("AUTO_ADVANCE_", "KUBE"))]
     return CliRunner().invoke(app, [*map(str, arguments)], env=dict.fromkeys(names))
+
+
+def programs(folder: Path) -> Path:
+    """A folder that holds the program under each of its names, for a PATH."""
+    folder.mkdir(parents=True)
+    for name in ("auto-advance", "kubectl-launch", "kubectl_complete-launch"):
+        program = folder / name
+        program.write_text(
+            f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(ROOT)!r})\n"
+            "from controller.__main__ import main\nmain()\n"
+        )
+        program.chmod(0o755)
+    return folder
 
 
 def people(name: str = "learner", **spec: Any) -> dict[str, Any]:

@@ -11,22 +11,15 @@ from pathlib import Path
 import pytest
 
 from controller.__main__ import app
-from tests.commands.grounds import FolderGround, call, people
+from tests.commands.grounds import FolderGround, call, people, programs
 from tests.realparts.parts import ROOT, find
 from tests.test_command_line import COMMANDS, environment
 
 
 @pytest.fixture
 def plugin(tmp_path: Path) -> Path:
-    """A folder that holds the program under the name by which kubectl looks for it."""
-    program = tmp_path / "bin" / "kubectl-launch"
-    program.parent.mkdir()
-    program.write_text(
-        f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(ROOT)!r})\n"
-        "from controller.__main__ import main\nmain()\n"
-    )
-    program.chmod(0o755)
-    return program.parent
+    """A folder that holds the program under the names by which kubectl looks for it."""
+    return programs(tmp_path / "bin")
 
 
 def test_as_kubectl_s_plugin_it_is_called_kubectl_launch(plugin: Path, tmp_path: Path) -> None:

@@ -13,12 +13,13 @@ from controller.core.criteria import resolve
 from controller.core.decide import Decision, decide
 from controller.core.evidence import Criterion, Fold, grid
 from controller.core.observation import IntentFate, Observation, TargetView
-from controller.core.plan import InvalidPlanError, Plan, parse
+from controller.core.plan import InvalidPlanError, Plan, parse, stood_on
 from controller.core.questions import questions
 from controller.core.report import retreated, with_evidence
 from controller.core.series import Hour, Reading, RecordedForm, Row, Series, Subject
 from controller.core.spec import GateCriterion
 from controller.core.status import State, Status, read_status, write_status
+from controller.core.terms import Stop
 
 NOW = 1_700_000_000.0
 INTERVAL = 10
@@ -82,6 +83,11 @@ def _parsed(text: str) -> Plan:
     return parse(json.loads(text))
 
 
+@lru_cache(maxsize=256)
+def _stood_on(text: str) -> Plan:
+    return stood_on("prod", "shop", json.loads(text))
+
+
 def plan(**spec: Any) -> Plan:
     """The plan of :func:`document`."""
     return _parsed(json.dumps(document(**spec)))
@@ -100,9 +106,8 @@ def running_of(status: Status) -> Plan | None:
     """What the run stands on, read from its status as a restarted process would."""
     if status.run is None:
         return None
-    spec = status.run.stands_on
     try:
-        return _parsed(json.dumps({**document(), "spec": spec}))
+        return _stood_on(json.dumps(status.run.stands_on))
     except InvalidPlanError:
         return None
 
@@ -158,6 +163,7 @@ class Course:
     templates: dict[str, str] = field(default_factory=dict)
     versions: dict[str, int] | None = None
     unwritable: str = ""
+    stop: Stop | None = None
     alerting: str = ""
     deleting: bool = False
     guarded: bool = False
@@ -187,6 +193,7 @@ class Course:
             guarded=self.guarded,
             alerting=self.alerting,
             gate_judged_at=self.gate_judged_at,
+            stop=self.stop,
         )
         if not self.asked:
             return seen

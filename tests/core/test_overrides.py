@@ -55,6 +55,8 @@ def test_json_says_who_why_and_until_when() -> None:
         ('{"until": "2025-11-01T14:00:00"}', "has no offset from UTC"),
         ('{"until": "0001-01-01T00:00:00+14:00"}', "is out of range"),
         ('{"until": "9999-12-31T23:59:59-14:00"}', "is out of range"),
+        ('{"by": "a", "by": "b"}', "'by' is written twice; write it once"),
+        ('{"reason": "a", "by": "b", "re\\u0061son": "c"}', "'reason' is written twice"),
         ("x" * 4097, "it is 4,097 characters long; write at most 4,096"),
         ("{" + "x" * 262_144, "it is 262,145 characters long"),
     ],

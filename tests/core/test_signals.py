@@ -31,6 +31,7 @@ from controller.core.status import (
     Status,
     TargetStatus,
 )
+from controller.core.terms import Stop
 from controller.core.transitions import TRANSITIONS, Action
 from tests.core.builders import ERRORS, NOW, criterion, invalid, plan, ramp
 
@@ -352,6 +353,8 @@ WAYS: list[tuple[Signal, str, Change]] = [
     (Signal.ROUTE_CLAIMED, "by an older launch", lambda facts: _seen(facts, claimed_by="prod/older")),
     (Signal.ROUTE_UNUSABLE, "problem", lambda facts: _view(facts, problem="no such route")),
     (Signal.DRIFT, "another weight", lambda facts: _view(facts, weight=310)),
+    (Signal.FLEET_STOPPED, "for good", lambda facts: _seen(facts, stop=Stop("incident 7", "ann"))),
+    (Signal.FLEET_STOPPED, "for a while", lambda facts: _seen(facts, stop=Stop("incident 7", "ann", NOW + 1))),
     (
         Signal.HOLD_ASKED,
         "annotation",
@@ -733,6 +736,14 @@ def test_any_rung_moved_to_where_others_are_decided_is_noticed(
 
 
 # Facts that do not make a rung hold
+
+
+def test_a_stop_of_the_fleet_says_who_why_and_until_when_and_lapses() -> None:
+    stop = Stop("incident 7", "ann", NOW + 60)
+    facts = _seen(_status(passed(), step=1), stop=stop)
+    words = "all raises are stopped by ann until Nov 14 22:14: incident 7"
+    assert read_signal(facts) == (Signal.FLEET_STOPPED, words)
+    assert read_signal(_seen(facts, stop=replace(stop, until=NOW)))[0] is Signal.STEP_DONE
 
 
 def test_a_guardrail_that_is_not_enforced_has_no_consequence() -> None:

@@ -57,6 +57,7 @@ PlanChanged         h       h         h                h           h       .    
 RouteClaimed        h       h         h                h           h       .    .           .          .         h
 RouteUnusable       h       h         h                h           h       .    .           .          .         h
 Drift               h       h         h                h           h       .    .           .          .         h
+FleetStopped        h       h         h                h           h       .    .           .          .         h
 HoldAsked           h       h         h                h           h       .    .           .          .         h
 HeldByBreach        .       H         H                H           H       H    .           .          .         .
 CheckpointFailed    .       H         H                H           H       H    .           .          .         .

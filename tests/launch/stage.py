@@ -25,27 +25,20 @@ from typing import Any, Literal, Self
 from urllib.parse import urlencode
 
 import requests
+import yaml
 
 from tests.invariants import Version
 from tests.realparts.kube import ApiError, KubeApiserver
+from tests.realparts.parts import ROOT
 from tests.realparts.prometheus import Prometheus, config, file_sd, static, write_targets
 from tests.realparts.server import free_port, http, wait_until
 
 GROUP = "autoadvance.dev/v1alpha1"
 ROUTES = "gateway.networking.k8s.io/v1"
-RULES: tuple[dict[str, Any], ...] = (
-    {"apiGroups": ["autoadvance.dev"], "resources": ["launches"], "verbs": ["get", "list", "watch", "patch"]},
-    {"apiGroups": ["autoadvance.dev"], "resources": ["launches/status"], "verbs": ["get", "patch"]},
-    {
-        "apiGroups": ["gateway.networking.k8s.io"],
-        "resources": ["httproutes", "grpcroutes"],
-        "verbs": ["get", "list", "watch", "patch"],
-    },
-    {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["get", "list", "watch"]},
-    {"apiGroups": ["apps"], "resources": ["deployments", "statefulsets", "daemonsets"], "verbs": ["list", "watch"]},
-    {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
-    {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
+RULES: tuple[dict[str, Any], ...] = tuple(
+    next(yaml.safe_load_all((ROOT / "deploy" / "base" / "role.yaml").read_text(encoding="utf-8")))["rules"]
 )
+"""The rights that are shipped: no launch here has any others."""
 OBSERVER_RULES: tuple[dict[str, Any], ...] = (
     {"apiGroups": ["autoadvance.dev"], "resources": ["launches"], "verbs": ["get", "list", "watch"]},
     {
@@ -411,9 +404,17 @@ def weight_of(route: Mapping[str, Any]) -> int:
 class Daemon:
     """``auto-advance run`` as a process, its log in a file."""
 
-    def __init__(self, folder: Path, arguments: Sequence[str], *, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        arguments: Sequence[str],
+        *,
+        environment: dict[str, str] | None = None,
+        program: Sequence[str] = (sys.executable, "-m", "controller"),
+    ) -> None:
         self._folder, self._arguments = folder, tuple(arguments)
         self._environment = environment or {}
+        self._program = tuple(program)
         self.port = free_port()
         self.log = folder / "daemon.log"
         self.process: subprocess.Popen[bytes] | None = None
@@ -423,9 +424,7 @@ class Daemon:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [
-                    sys.executable,
-                    "-m",
-                    "controller",
+                    *self._program,
                     "run",
                     *self._arguments,
                     f"--listen=127.0.0.1:{self.port}",
@@ -674,17 +673,21 @@ def stage(
     version: Literal["2", "3", "any"] = "any",
     ground: Ground | None = None,
     rule_files: Sequence[Path] = (),
+    namespace: str = "",
     alertmanagers: Sequence[str] = (),
 ) -> Iterator[Stage]:
     """A namespace with traffic, a Prometheus of its own or that of ``ground``, and an observer.
 
     Each Prometheus scrapes each second; one of its own evaluates ``rule_files`` as often, and then proves that it does,
-    so that incidents can be counted. It tells ``alertmanagers`` (host:port) what fires.
+    so that incidents can be counted. It tells ``alertmanagers`` (host:port) what fires. In a ``namespace`` that is
+    there already, the controller has what rights it was given before.
     """
     with contextlib.ExitStack() as stack:
-        namespace = kube.create_namespace("launch")
+        given = bool(namespace)
+        namespace = namespace or kube.create_namespace("launch")
         stack.callback(kube.delete_routes_and_launches, namespace)
-        kube.grant("controller", RULES, namespace=namespace)
+        if not given:
+            kube.grant("controller", RULES, namespace=namespace)
         kube.grant("observer", OBSERVER_RULES, namespace=namespace)
         traffic = stack.enter_context(Traffic(namespace))
         if ground is None:

@@ -12,6 +12,7 @@ from tests.realparts.parts import ROOT
 _LOCKS = {
     "requirements.lock": ["pyproject.toml"],
     "requirements-dev.lock": ["pyproject.toml", "--group", "dev"],
+    "deploy/image/requirements-build.lock": ["--group", "build"],
     "tests/tools/go/requirements.lock": ["--group", "go"],
 }
 _OPTIONS = ["--universal", "--python-version=3.11", "--generate-hashes", "--upgrade", "--quiet",

@@ -1,7 +1,7 @@
-"""Gets the real parts that are missing: `python -m tests.realparts.obtain demo|test`.
+"""Gets the real parts that are missing: `python -m tests.realparts.obtain chart|demo|test`.
 
 Debian's packages come by apt, the others are built once with Go into the user's cache folder. What cannot be had is
-told in words; `demo` then exits 1, `test` goes on (its tests are skipped) unless CI=true.
+told in words; `chart` and `demo` then exit 1, `test` goes on (its tests are skipped) unless CI=true.
 """
 
 import contextlib
@@ -15,8 +15,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.realparts import debian
+from tests.realparts import containers, debian
 from tests.realparts.parts import (
+    CRDS,
     PARTS,
     ROOT,
     TOOLS,
@@ -25,12 +26,13 @@ from tests.realparts.parts import (
     PartMissing,
     cache_folder,
     find,
-    gateway_api_crds,
+    find_crds,
     on_path,
 )
 
 # one entry each, the first alternative is the one to get
 _NEEDED: dict[str, list[tuple[str, ...]]] = {
+    "chart": [("helm",)],
     "demo": [("prometheus 2", "prometheus 3"), ("alertmanager",), ("envoy",)],
     "test": [(name,) for name in PARTS],
 }
@@ -42,10 +44,10 @@ class Unobtainable(Exception):  # noqa: N818 - told to a person
 
 
 def main(arguments: list[str]) -> int:
-    """Get everything that `demo` or `test` needs; returns the exit code."""
+    """Get everything that `chart`, `demo` or `test` needs; returns the exit code."""
     purpose = arguments[0] if arguments else ""
     if purpose not in _NEEDED or len(arguments) != 1:
-        print("obtain: say what for: `python -m tests.realparts.obtain demo` or `... test`.")
+        print("obtain: say what for: `python -m tests.realparts.obtain demo`, `... chart` or `... test`.")
         return 2
     missing = [names[0] for names in _NEEDED[purpose] if not any(_have(name) for name in names)]
     complaints: list[str] = []
@@ -64,10 +66,17 @@ def main(arguments: list[str]) -> int:
         except (PartMissing, Unobtainable) as error:
             complaints.append(str(error))
     if purpose == "test":
+        for name in CRDS:
+            try:
+                obtain_crds(name)
+            except Unobtainable as error:
+                complaints.append(str(error))
         try:
-            obtain_gateway_api_crds()
-        except Unobtainable as error:
+            containers.obtain_base()
+        except PartMissing as error:
             complaints.append(str(error))
+        except subprocess.CalledProcessError as error:
+            complaints.append(f"debootstrap failed with exit code {error.returncode}; its own words stand above.")
     for complaint in complaints:
         print(f"setup: {complaint}", file=sys.stderr)
     if not complaints:
@@ -96,25 +105,25 @@ def build(part: Part) -> Path:
     return target
 
 
-def obtain_gateway_api_crds() -> Path:
-    """Copy the CRDs out of the Go module cache into our own, so that later runs need no Go. Raises Unobtainable."""
+def obtain_crds(name: str) -> Path:
+    """Copy CRDs out of the Go module cache into our own, so that later runs need no Go. Raises Unobtainable."""
     with contextlib.suppress(PartMissing):
-        return gateway_api_crds()
-    tool = GoTool("gateway-api", "", "sigs.k8s.io/gateway-api")
+        return find_crds(name)
+    crds = CRDS[name]
+    tool = crds.tool
     cache_folder().mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".gateway-api-", dir=cache_folder()) as folder:
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=cache_folder()) as folder:
         log = Path(folder) / "log"
-        print(f"setup: reading the Gateway API's CRDs out of {tool.requires} {tool.go_version}", flush=True)
-        answer = json.loads(_go(["mod", "download", "-json", tool.requires], tool, label="gateway-api", log=log))
+        print(f"setup: reading {crds.title} out of {tool.requires} {tool.go_version}", flush=True)
+        answer = json.loads(_go(["mod", "download", "-json", tool.requires], tool, label=name, log=log))
         whole = Path(folder) / "crds"
         whole.mkdir()
-        for document in sorted(Path(answer["Dir"], "config", "crd", "standard").glob("*.yaml")):
+        for document in sorted(found for files in crds.files for found in Path(answer["Dir"]).glob(files)):
             shutil.copyfile(document, whole / document.name)
-        target = cache_folder() / f"gateway-api-{tool.go_version.removeprefix('v')}"
         # another set-up may have been quicker; its copy is the same
         with contextlib.suppress(OSError):
-            whole.rename(target)
-    return gateway_api_crds()
+            whole.rename(crds.cached)
+    return find_crds(name)
 
 
 def _have(name: str) -> bool:

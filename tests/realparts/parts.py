@@ -96,6 +96,10 @@ def _kubernetes_stamp(version: str) -> str:
     return f" {at}.gitVersion=v{version} {at}.gitMajor={major} {at}.gitMinor={minor}"
 
 
+def _helm_stamp(version: str) -> str:
+    return f" -X helm.sh/helm/v4/internal/version.version=v{version}"
+
+
 _PROMETHEUS = "prometheus.io/download"
 PARTS: dict[str, Part] = {
     part.name: part
@@ -134,6 +138,18 @@ PARTS: dict[str, Part] = {
         ),
         Part("amtool", ("amtool",), debian="prometheus-alertmanager", upstream=_PROMETHEUS),
         Part("envoy", ("envoy",), wheel="envoy/_bin/envoy"),
+        Part("zsh", ("zsh",), debian="zsh", upstream="zsh.org"),
+        Part("fish", ("fish",), debian="fish", upstream="fishshell.com"),
+        Part("buildah", ("buildah",), debian="buildah", upstream="buildah.io"),
+        Part("debootstrap", ("debootstrap",), debian="debootstrap", upstream="Debian"),
+        # with the headers of the C library, which the compiler's own package only recommends
+        Part("C compiler", ("cc", "gcc", "clang"), debian="build-essential", upstream="gcc.gnu.org"),
+        Part("hadolint", ("hadolint",), wheel="hadolint"),
+        Part(
+            "helm",
+            ("helm",),
+            tool=GoTool("helm", "helm.sh/helm/v4/cmd/helm", "helm.sh/helm/v4", stamp=_helm_stamp),
+        ),
     )
 }
 
@@ -174,16 +190,57 @@ def find(name: str) -> Path:
     raise PartMissing(name, part.words)
 
 
-def gateway_api_crds() -> Path:
-    """The folder with the standard-channel CRDs of the Gateway API, out of the Go module cache.
+@dataclass(frozen=True)
+class Crds:
+    """Definitions that another project ships inside its Go module."""
+
+    name: str
+    tool: GoTool
+    files: tuple[str, ...]  # inside the module
+    title: str
+
+    @property
+    def cached(self) -> Path:
+        """The folder where they are kept, whether or not it is there yet."""
+        return cache_folder() / f"{self.name}-{self.tool.go_version.removeprefix('v')}"
+
+
+CRDS: dict[str, Crds] = {
+    crds.name: crds
+    for crds in (
+        Crds(
+            "gateway-api",
+            GoTool("gateway-api", "", "sigs.k8s.io/gateway-api"),
+            ("config/crd/standard/*.yaml",),
+            "the Gateway API's CRDs",
+        ),
+        Crds(
+            "prometheus-operator",
+            GoTool("prometheus-operator", "", "github.com/prometheus-operator/prometheus-operator"),
+            tuple(
+                f"example/prometheus-operator-crd/monitoring.coreos.com_{plural}.yaml"
+                for plural in ("prometheusrules", "servicemonitors")
+            ),
+            "the Prometheus Operator's CRDs",
+        ),
+    )
+}
+
+
+def find_crds(name: str) -> Path:
+    """The folder with the CRDs of that name in CRDS, out of the Go module cache.
 
     Raises PartMissing where the module was never downloaded.
     """
-    version = GoTool("gateway-api", "", "sigs.k8s.io/gateway-api").go_version
-    kept = cache_folder() / f"gateway-api-{version.removeprefix('v')}"
-    if kept.is_dir():
-        return kept
-    raise PartMissing("the Gateway API's CRDs", "type `make setup`, which reads them out of the Go module.")
+    crds = CRDS[name]
+    if crds.cached.is_dir():
+        return crds.cached
+    raise PartMissing(crds.title, "type `make setup`, which reads them out of the Go module.")
+
+
+def gateway_api_crds() -> Path:
+    """The folder with the standard-channel CRDs of the Gateway API. Raises PartMissing."""
+    return find_crds("gateway-api")
 
 
 def _runs(path: Path) -> bool:

@@ -692,9 +692,6 @@ CASES: tuple[Case, ...] = (
     # --- not yet
     *(
         _bad(f"{name}, not yet", at, {path: value}, _LATER)
-        for name, path, value, at in (
-            ("a cluster", "target.cluster", "east", f"{_T}.cluster"),
-            ("a Prometheus", "target.prometheus", "east", f"{_T}.prometheus"),
-        )
+        for name, path, value, at in (("a cluster", "target.cluster", "east", f"{_T}.cluster"),)
     ),
 )
