@@ -562,7 +562,9 @@ class Files:
                 path.replace(path.with_suffix(".gone"))
                 del self._missing_since[name], self._kept[name]
             elif name in self._objects:
-                objects[name] = self._objects[name]  # it may be an editor that is just saving
+                # it may be an editor that is just saving; a file that is gone says nothing beside one that is there
+                known = self._objects[name]
+                objects[name] = [one for one in known if one.file in self._files] or known
 
     def _viewed(self, objects: Mapping[_Name, list[_Object]], before: _View) -> _View:
         launches: dict[LaunchKey, Launch] = {}

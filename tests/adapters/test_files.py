@@ -207,6 +207,22 @@ def test_a_launch_in_a_broken_file_or_in_two_is_not_edited(files: Files, tmp_pat
     assert path.read_text() == f"{MANIFEST}broken: ["
 
 
+def test_a_second_manifest_that_was_removed_is_forgotten_while_the_first_is_being_saved(
+    files: Files, tmp_path: Path
+) -> None:
+    path, other = tmp_path / "shop.yaml", tmp_path / "other.yaml"
+    path.write_text(MANIFEST)
+    save(other, launch_document())
+    with pytest.raises(RefusedError, match="remove all but one"):
+        files.annotate(SHOP, {"hold": "lunch"})
+    other.unlink()
+    path.write_text("")  # what an editor that writes in place leaves for a moment
+    files.read_launch(SHOP)
+    path.write_text(f"{MANIFEST}broken: [")
+    with pytest.raises(RefusedError, match="its file cannot be read, so it is not edited"):
+        files.annotate(SHOP, {"hold": "lunch"})
+
+
 def test_an_annotation_that_several_launches_share_by_an_alias_is_refused_and_left_alone(
     files: Files, tmp_path: Path
 ) -> None:
