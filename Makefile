@@ -9,8 +9,9 @@ SHELL := /bin/sh
 PYTHON := $(shell for python in python3 python3.13 python3.12 python3.11 python3.14; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 BIN := .venv/bin
-# two at once on the smallest machine; tests that measure time are marked `alone` and get the machine for themselves
-WORKERS ?= 2
+# two at once on the smallest machine, and no more than cores; tests that measure time are marked `alone` and get the
+# machine for themselves
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(max(2, min(4, os.cpu_count() or 2)))')
 BAD ?=
 TESTS ?=
 

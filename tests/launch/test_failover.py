@@ -19,13 +19,13 @@ from tests.launch.stage import Ground
 from tests.realparts.kube import KubeApiserver
 from tests.realparts.server import wait_until
 
-SIDE_BY_SIDE = 4
+SIDE_BY_SIDE = 3
 TAKES_OVER_S = 15.0
 """From the death of the leader to the first decision of the next."""
 CLEANLY_S = 2.0
 LEASE_S, DEADLINE_S = 10.0, 5.0
 BUSY_S = 1.5
-"""What a machine that runs eight controllers at once may take on top."""
+"""What a machine that runs six controllers at once may take on top."""
 pytestmark = pytest.mark.xdist_group("failover")
 
 
