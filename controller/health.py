@@ -25,8 +25,9 @@ _PLAIN = "text/plain; charset=utf-8"
 class HealthServer:
     """Serves what the daemon says of itself. ``stuck`` and ``unready`` return a reason, or nothing.
 
-    ``webhook`` takes what is posted to WEBHOOK_PATH; without it that path is not found. With ``certificates`` all is served
-    over TLS. ``request_seconds`` is for each part of a request and for all of a body, ``whole_seconds`` for a connection, however slowly its bytes come.
+    ``webhook`` takes what is posted to WEBHOOK_PATH; without it that path is not found. With ``certificates`` all is
+    served over TLS. ``request_seconds`` is for each part of a request and for all of a body, ``whole_seconds`` for a
+    connection, however slowly its bytes come.
 
     Raises:
         OSError: the address cannot be listened on.

@@ -163,8 +163,9 @@ _Event = LaunchKey | _Answered | _Soon | _Afresh | None
 class Loop:
     """Runs rounds: each tick with evidence, and at once without when a launch was changed.
 
-    Each Prometheus has a thread of its own: a launch waits for those that it needs, and for no other. With a ``leadership`` only while this process leads. ``read_again`` brings what is known of the cluster up to date
-    before the first round of such a process: it may have followed for long, through watches that nobody relied on.
+    Each Prometheus has a thread of its own: a launch waits for those that it needs, and for no other. With a
+    ``leadership`` only while this process leads. ``read_again`` brings what is known of the cluster up to date before
+    the first round of such a process: it may have followed for long, through watches that nobody relied on.
     """
 
     def __init__(

@@ -28,10 +28,10 @@ TELL_EACH_SECONDS = 60.0
 class Webhook:
     """Takes notifications of Alertmanager. Thread-safe.
 
-    ``token_file`` holds the bearer token, and is read anew for each request; None: none is wanted. ``certificate``: one of
-    the client is wanted. One of the two is, at least; where both are, both are looked at. ``launches`` are those that are known, and
-    ``look`` is called with those that a notification concerns. ``refused`` is told once a minute at most of what was
-    not taken, and why.
+    ``token_file`` holds the bearer token, and is read anew for each request; None: none is wanted. ``certificate``: one
+    of the client is wanted. One of the two is, at least; where both are, both are looked at. ``launches`` are those
+    that are known, and ``look`` is called with those that a notification concerns. ``refused`` is told once a minute at
+    most of what was not taken, and why.
     """
 
     def __init__(

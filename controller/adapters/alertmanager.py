@@ -127,9 +127,9 @@ class AlertSender:
     """Keeps every Alertmanager told. All methods may be called from any thread; ``publish`` waits for nothing.
 
     ``external_url`` is what alerts link to, ``runbook_url`` the folder of their pages: without one, that of the
-    ``external_url``. ``clock`` gives epoch seconds. ``on_failure`` is told, from other threads,
-    of what an Alertmanager did not take, ``on_sent`` of how many alerts one took. ``resend``, ``repeat`` (of what is resolved) and ``timeout`` (of a whole
-    request) are seconds.
+    ``external_url``. ``clock`` gives epoch seconds. ``on_failure`` is told, from other threads, of what an Alertmanager
+    did not take, ``on_sent`` of how many alerts one took. ``resend``, ``repeat`` (of what is resolved) and ``timeout``
+    (of a whole request) are seconds.
     """
 
     def __init__(

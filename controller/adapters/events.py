@@ -85,8 +85,8 @@ class _Told:
 class EventWriter:
     """Writes Events in the background. ``publish`` may be called from any thread and waits for nothing.
 
-    ``write`` stores one Event, or how often it has happened by now, or raises an AdapterError. ``on_dropped`` is told, from any thread, of each one that was
-    given up.
+    ``write`` stores one Event, or how often it has happened by now, or raises an AdapterError. ``on_dropped`` is told,
+    from any thread, of each one that was given up.
     """
 
     def __init__(

@@ -144,8 +144,9 @@ class Point:
 class Line:
     """What was found of one item so far.
 
-    ``apart`` is the fold that tells us from the world. ``begun`` counts how often its evidence began, ``failed`` and ``passed`` in how many of these it did; ``to_pass`` are
-    the seconds that it took. ``looks`` counts the verdicts at each tick.
+    ``apart`` is the fold that tells us from the world. ``begun`` counts how often its evidence began, ``failed`` and
+    ``passed`` in how many of these it did; ``to_pass`` are the seconds that it took. ``looks`` counts the verdicts at
+    each tick.
     """
 
     item: Item

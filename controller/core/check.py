@@ -191,7 +191,8 @@ class Finding:
 class Measured:
     """One line of the table. Of each track the series found and the events a minute; None: not asked, or none known.
 
-    ``value`` is the newest of a value, and ``error`` its standard error. ``age`` of the newest sample and ``interval`` between two are seconds.
+    ``value`` is the newest of a value, and ``error`` its standard error. ``age`` of the newest sample and ``interval``
+    between two are seconds.
     """
 
     target: str

@@ -172,15 +172,14 @@ class Fold:
     """Everything that the verdicts of one criterion of one target need to know of the past.
 
     ``began`` is the first instant of the evidence, ``last`` the newest settled instant that was walked and ``newest``
-    the newest one that had a row (0: none yet), all epoch seconds on the grid. ``horizon`` is the planned number of instants (0: without an end) and ``instants``
-    how many were folded. ``n`` and ``x`` run over the phase, ``pass_n`` and ``pass_x`` from ``since`` on (0: not yet).
-    ``pass_instants`` is how many instants the latter are made of.
-    ``anchored`` and ``pass_anchored`` say whether a row stood at the instant before; the first row without one may
-    hold events from before and is only the new anchor. ``detector`` are the seven mixtures. ``window`` holds the rows
-    of the plain rule. ``bursts`` is how much more than by chance the bad events of the stable track vary (1 or
-    more), from which follows what the evidence is divided by; it stays as it is from the beginning on. ``beside`` is of
-    comparisons only.
-    ``trail`` is what is told besides.
+    the newest one that had a row (0: none yet), all epoch seconds on the grid. ``horizon`` is the planned number of
+    instants (0: without an end) and ``instants`` how many were folded. ``n`` and ``x`` run over the phase, ``pass_n``
+    and ``pass_x`` from ``since`` on (0: not yet). ``pass_instants`` is how many instants the latter are made of.
+    ``anchored`` and ``pass_anchored`` say whether a row stood at the instant before; the first row without one may hold
+    events from before and is only the new anchor. ``detector`` are the seven mixtures. ``window`` holds the rows of the
+    plain rule. ``bursts`` is how much more than by chance the bad events of the stable track vary (1 or more), from
+    which follows what the evidence is divided by; it stays as it is from the beginning on. ``beside`` is of comparisons
+    only. ``trail`` is what is told besides.
 
     Of uptime, ``n`` is for how many seconds something is known and ``x`` for how many of them it was down.
 

@@ -52,7 +52,8 @@ class Facts:
     ``coming`` is the phase that is waited for: the running phase is passed, or none has begun. ``dwelt`` is for how
     many seconds the step's weights have been in force; None: not yet. ``in_phase`` is for how many seconds the phase
     has gone on. ``opening`` says whether traffic may be raised at all now. ``cadence`` is how many seconds lie between
-    two judgements of the gate. ``asked``: Prometheus was asked in this round, or nothing had to be. ``voided`` says which approvals were taken back in this tick, and why.
+    two judgements of the gate. ``asked``: Prometheus was asked in this round, or nothing had to be. ``voided`` says
+    which approvals were taken back in this tick, and why.
     """
 
     seen: Observation

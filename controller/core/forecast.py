@@ -99,10 +99,11 @@ class Forecast:
     """What one criterion of a place can decide. Times are seconds after the weights came into force.
 
     ``decides`` is the chance to pass in time, ``false_fail`` a bound on that of being proven bad for nothing, and
-    ``undecided`` the rest. ``alike``: all targets have the same traffic. ``requests`` are those of the thinnest target's canary in the time. ``catches`` is the
-    smallest bad share that is proven in the time with a chance of 95 %. ``needs_*``: each by itself makes it decide
-    with 95 %; None: it does not, or there is no need. ``problem`` says why it cannot pass, or cannot fail. ``bursts`` is
-    how much more than by chance the bad requests of the thinnest target vary; above 1 all these numbers are approximate.
+    ``undecided`` the rest. ``alike``: all targets have the same traffic. ``requests`` are those of the thinnest
+    target's canary in the time. ``catches`` is the smallest bad share that is proven in the time with a chance of 95 %.
+    ``needs_*``: each by itself makes it decide with 95 %; None: it does not, or there is no need. ``problem`` says why
+    it cannot pass, or cannot fail. ``bursts`` is how much more than by chance the bad requests of the thinnest target
+    vary; above 1 all these numbers are approximate.
     """
 
     place: Place

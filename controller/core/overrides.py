@@ -142,8 +142,8 @@ def hear(
     """Compare the annotations of these verbs with what was acted on before.
 
     ``refuse`` says why an override does not fit where the launch stands ("nothing is held"), or nothing; such an
-    override is recorded as refused. None: that cannot be said in this round; it stays unheard. One override is (verb, value, run): acted on once; seen absent, the same value may
-    be given again.
+    override is recorded as refused. None: that cannot be said in this round; it stays unheard. One override is (verb,
+    value, run): acted on once; seen absent, the same value may be given again.
     """
     verbs = tuple(verbs)
     present = {verb: read_override(verb, annotations[verb]) for verb in verbs if verb in annotations}

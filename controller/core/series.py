@@ -90,9 +90,9 @@ def launch_wide(series: Series, namespace: str, backend: str = "") -> Subject:
 class Row:
     """What happened in one interval: ``n`` events, ``x`` of them bad, up to ``at`` (epoch seconds).
 
-    Of a value, ``n`` is its standard error (1: it has none) and ``x`` the value. Of restarts both are their number. Of uptime, 1 and 1 say that nothing
-    answered. Of incidents, ``x`` is how many alerts began to fire in the interval
-    and ``n`` how many fire at its end, those that began in it included; there is no row where nothing proves that
+    Of a value, ``n`` is its standard error (1: it has none) and ``x`` the value. Of restarts both are their number. Of
+    uptime, 1 and 1 say that nothing answered. Of incidents, ``x`` is how many alerts began to fire in the interval and
+    ``n`` how many fire at its end, those that began in it included; there is no row where nothing proves that
     Prometheus was at work.
     """
 

@@ -188,8 +188,9 @@ def simulate(
     """Run the plan of this Launch manifest in the scenario's world to its end, or for ``until`` seconds.
 
     ``progress`` is told where it is and where it will end at the latest as far as is known (both epoch seconds).
-    ``terms`` are what the plan was read with. ``quiet`` is for how many seconds nothing must happen before a launch counts as waiting for ever. A jump is at most one
-    ``share``-th of the time for which nothing has changed: less is faster, and coarser.
+    ``terms`` are what the plan was read with. ``quiet`` is for how many seconds nothing must happen before a launch
+    counts as waiting for ever. A jump is at most one ``share``-th of the time for which nothing has changed: less is
+    faster, and coarser.
     """
     simulation = _Simulation(document, plan, scenario, until, recorded or RecordedForm(), terms, quiet, share, witness)
     return simulation.run(progress or _nobody)

@@ -61,8 +61,8 @@ Course = tuple[Row[T], ...]
 class TrackCourse:
     """One track's requests: the share that fails, the share slower than each edge (seconds); and its pods.
 
-    ``ready`` is the number of ready endpoints, and ``restarts`` how often its pods have restarted so far. ``version`` is the revision that the pods carry in their label, and
-    ``template`` identifies their pod template.
+    ``ready`` is the number of ready endpoints, and ``restarts`` how often its pods have restarted so far. ``version``
+    is the revision that the pods carry in their label, and ``template`` identifies their pod template.
     """
 
     errors: Course[float] = ()
