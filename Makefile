@@ -16,7 +16,7 @@ BAD ?=
 TESTS ?=
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1#\2/p' $(MAKEFILE_LIST) | awk -F'#' '{ printf "%-18s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1#\2/p' $(MAKEFILE_LIST) | awk -F'#' '{ printf "%-22s %s\n", $$1, $$2 }'
 
 .venv/.made: pyproject.toml requirements-dev.lock
 	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or newer is on the PATH; install one (on Debian or Ubuntu: sudo apt-get install python3 python3-venv)." >&2; exit 1; }

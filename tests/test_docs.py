@@ -5,13 +5,11 @@ Left out on purpose: whether the prose is true. A person reads that.
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import get_args
 
 import pytest
@@ -44,6 +42,7 @@ from controller.settings import RUN_SETTINGS
 from controller.simulation.scenario import InvalidScenarioError, read_scenario
 from controller.telemetry import Telemetry
 from tests.core.builders import Course, course
+from tests.generators import generator
 from tests.realparts.parts import ROOT
 
 DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"]
@@ -88,22 +87,14 @@ def commands(document: str) -> list[str]:
     return [*quoted(prose(document)), *(line.partition("  #")[0].strip() for line in blocks.splitlines())]
 
 
-def generator() -> ModuleType:
-    """docs/generate.py, which is no part of a package."""
-    found = importlib.util.spec_from_file_location("generate_states", ROOT / "docs" / "generate.py")
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
-
-
 def test_the_table_of_states_is_the_one_that_the_controller_runs() -> None:
-    assert words("docs/states.md") == generator().text(), "docs/states.md is out of date; run: python docs/generate.py"
+    assert words("docs/states.md") == generator("docs").text(), (
+        "docs/states.md is out of date; run: python docs/generate.py"
+    )
 
 
 def test_every_signal_and_every_state_is_explained_once() -> None:
-    explained = generator()
+    explained = generator("docs")
     assert set(explained._SIGNALS) == {signal for signal, _ in LADDER}
     assert set(explained._STATES) == set(State)
 

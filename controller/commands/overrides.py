@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from controller.commands.clusters import Context, Desk, Folder, Kubeconfig, Name, Namespace, Where, found, opened
-from controller.commands.program import EXIT_FAILED, EXIT_OK, EXIT_UNHEARD, EXIT_USAGE, fail, name, say
+from controller.commands.program import EXIT_FAILED, EXIT_OK, EXIT_UNHEARD, EXIT_USAGE, fail, name, say, until_of
 from controller.errors import ConflictError
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ def speak(verb: str, said: Said, what: str = "", meaning: Callable[[LaunchSpec],
     """Write the annotation of a verb and tell what became of it; ``meaning`` checks ``what`` against the plan."""
     from controller.core.overrides import read_override
 
-    wait, until = _wait(verb, said.wait), _until(verb, said.until)
+    wait, until = _wait(verb, said.wait), until_of(verb, said.until)
     with opened(verb, said.where) as desk:
         launch = found(desk, said.launch, said.where.namespace)
         value, note = _with_unheard(verb, launch, _checked(verb, launch, what, meaning))
@@ -376,24 +376,6 @@ def _wait(verb: str, text: str) -> float:
     if seconds > LONGEST_WAIT_S:
         fail(verb, f"--wait: {text} is out of range; write {LONGEST_WAIT_S:g}s at most", EXIT_USAGE)
     return seconds
-
-
-def _until(verb: str, text: str) -> float | None:
-    from controller.core.units import parse_duration, parse_instant
-
-    if not text:
-        return None
-    try:
-        return time.time() + parse_duration(text)
-    except ValueError:
-        pass
-    try:
-        instant = parse_instant(text)
-    except ValueError as error:
-        fail(verb, f"--until: {error}, or a duration from now such as 2h", EXIT_USAGE)
-    if instant <= time.time():
-        fail(verb, f"--until: {text} is over; write an instant to come, or a duration such as 2h", EXIT_USAGE)
-    return instant
 
 
 def _heard(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import time
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO
@@ -38,6 +39,28 @@ def fail(command: str, message: object, code: int) -> NoReturn:
     """One line of why it does not go on, to standard error, and the exit code."""
     say(f"{name()} {command}: {' '.join(str(message).split())}", err=True)
     raise typer.Exit(code)
+
+
+def until_of(command: str, text: str) -> float | None:
+    """What ``--until`` says, in epoch seconds: an instant to come, or a duration from now; None where it is empty.
+
+    Fails the command where it is neither.
+    """
+    from controller.core.units import parse_duration, parse_instant
+
+    if not text:
+        return None
+    try:
+        return time.time() + parse_duration(text)
+    except ValueError:
+        pass
+    try:
+        instant = parse_instant(text)
+    except ValueError as error:
+        fail(command, f"--until: {error}, or a duration from now such as 2h", EXIT_USAGE)
+    if instant <= time.time():
+        fail(command, f"--until: {text} is over; write an instant to come, or a duration such as 2h", EXIT_USAGE)
+    return instant
 
 
 def printable(text: str) -> str:

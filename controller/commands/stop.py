@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from controller.commands.clusters import Context, Kubeconfig
-from controller.commands.program import EXIT_CLUSTER, EXIT_USAGE, fail, name, say
+from controller.commands.program import EXIT_CLUSTER, EXIT_USAGE, fail, name, say, until_of
 from controller.errors import AdapterError
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ def stop(
         fail("stop", "--reason: write 512 characters at most, on one line", EXIT_USAGE)
     if len(by) > 253 or not by.isprintable():
         fail("stop", "--by: write 253 characters at most, on one line", EXIT_USAGE)
-    instant = _until(until)
+    instant = until_of("stop", until)
     from controller.adapters.configuration_file import STOP_KEY
 
     try:
@@ -127,21 +126,3 @@ def _user() -> str:
         return getpass.getuser()
     except (OSError, KeyError):
         return ""
-
-
-def _until(text: str) -> float | None:
-    from controller.core.units import parse_duration, parse_instant
-
-    if not text:
-        return None
-    try:
-        return time.time() + parse_duration(text)
-    except ValueError:
-        pass
-    try:
-        instant = parse_instant(text)
-    except ValueError as error:
-        fail("stop", f"--until: {error}, or a duration from now such as 2h", EXIT_USAGE)
-    if instant <= time.time():
-        fail("stop", f"--until: {text} is over; write an instant to come, or a duration such as 2h", EXIT_USAGE)
-    return instant

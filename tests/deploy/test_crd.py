@@ -1,10 +1,9 @@
 """The CustomResourceDefinition on a real API server: it agrees with the controller about what a good plan is."""
 
-import importlib.util
 import json
 from enum import Enum
 from pathlib import Path
-from types import ModuleType, NoneType, UnionType
+from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import pytest
@@ -14,20 +13,12 @@ from pydantic import BaseModel
 
 from controller.core.status import State, Status, read_status, write_status
 from tests.core.documents.cases import CASES, Case, base
+from tests.generators import generator
 from tests.realparts.kube import ApiError, KubeApiserver
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "deploy" / "crd" / "launches.yaml"
 SMALLEST = ROOT / "deploy" / "examples" / "smallest.yaml"
-
-
-def generator() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("crd_generator", ROOT / "deploy" / "crd" / "generate.py")
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
 
 
 def create(kube: KubeApiserver, namespace: str, document: dict[str, Any], **query: str) -> Any:
@@ -63,7 +54,7 @@ def fields(node: dict[str, Any], place: str = "") -> dict[str, dict[str, Any]]:
 
 
 def test_the_file_is_what_the_generator_writes() -> None:
-    assert FILE.read_text() == generator().text(), "run: python deploy/crd/generate.py"
+    assert FILE.read_text() == generator("deploy/crd").text(), "run: python deploy/crd/generate.py"
 
 
 @pytest.mark.parametrize("part", ["spec", "status"])

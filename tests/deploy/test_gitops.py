@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from types import ModuleType
 from typing import Any
 
 import lupa
@@ -12,6 +10,7 @@ import yaml
 
 from controller.core.status import State
 from tests.adapters.grounds import launch_document, route_document
+from tests.generators import generator
 from tests.realparts.kube import KubeApiserver
 from tests.realparts.parts import ROOT
 
@@ -48,15 +47,6 @@ def table() -> dict[str, str]:
     return said
 
 
-def generator() -> ModuleType:
-    found = importlib.util.spec_from_file_location("generate_argocd", GITOPS / "argocd" / "generate.py")
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.parametrize("state", list(State))
 def test_argo_cd_shows_of_each_state_what_the_table_says(state: State) -> None:
     assert health(launch(state)) == (table()[state.value], "a sentence")
@@ -77,7 +67,7 @@ def test_argo_cd_takes_a_launch_that_nobody_has_looked_at_for_progressing(status
 
 
 def test_the_configuration_of_argo_cd_is_the_one_that_the_lua_file_makes() -> None:
-    made = generator().text()
+    made = generator("deploy/gitops/argocd").text()
     assert (GITOPS / "argocd" / "argocd-cm.yaml").read_text(encoding="utf-8") == made, (
         "deploy/gitops/argocd/argocd-cm.yaml is out of date; run: python deploy/gitops/argocd/generate.py"
     )

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -20,6 +17,7 @@ from controller.telemetry import PREFIX
 from demo.parts import MANIFESTS, Parts
 from demo.traffic import Traffic
 from rules import alerts
+from tests.generators import generator
 from tests.realparts.parts import ROOT
 from tests.realparts.prometheus import Prometheus
 from tests.realparts.server import wait_until
@@ -29,17 +27,6 @@ FOLDER = ROOT / "deploy" / "grafana"
 FILES = ("fleet.json", "launch.json")
 each_file = pytest.mark.parametrize("name", FILES)
 STARTS = "autoadvance_start_time_seconds"
-
-
-def generator() -> ModuleType:
-    """deploy/grafana/generate.py, which is no part of a package."""
-    found = importlib.util.spec_from_file_location("generate_dashboards", FOLDER / "generate.py")
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    sys.modules[found.name] = module  # its dataclasses look there
-    found.loader.exec_module(module)
-    return module
 
 
 def board(name: str) -> dict[str, Any]:
@@ -66,7 +53,7 @@ def queries(name: str) -> Iterator[tuple[str, str, bool]]:
 
 
 def test_the_dashboards_are_what_the_generator_writes(capsys: pytest.CaptureFixture[str]) -> None:
-    made = generator()
+    made = generator("deploy/grafana")
     assert made.main(["--check"]) == 0, capsys.readouterr().err
     assert set(made.render()) == set(FILES) == {path.name for path in FOLDER.glob("*.json")}
 

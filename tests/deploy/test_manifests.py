@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import os
 import re
 import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -19,6 +17,7 @@ import yaml
 from controller.settings import RUN_SETTINGS, read_settings
 from tests.deploy.rendered import CHART, DEPLOY, OVERLAYS, Document, by_name, chart, helm, kustomize, one, overlay
 from tests.deploy.rendered import permissions as granted
+from tests.generators import generator
 from tests.realparts.kube import IDENTITIES, ApiError, Identity, KubeApiserver, service_account
 from tests.realparts.parts import find, find_crds
 
@@ -93,15 +92,6 @@ def may(kube: KubeApiserver, identity: str, namespace: str, verb: str, resource:
     return bool(answer["status"]["allowed"])
 
 
-def generator() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("chart_generator", CHART / "generate.py")
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
-
-
 def as_the_chart_says(documents: list[Document]) -> list[Document]:
     """What kustomize made, but for what the chart cannot or need not say the same way."""
     found = []
@@ -147,9 +137,9 @@ def test_what_the_root_installs_is_the_overlay_for_the_whole_cluster() -> None:
 
 
 def test_the_files_of_the_chart_are_what_the_generator_writes() -> None:
-    for name, text in generator().files().items():
+    for name, text in generator("deploy/chart").files().items():
         assert (CHART / "files" / name).read_text() == text, "run: python deploy/chart/generate.py"
-    assert sorted(path.name for path in (CHART / "files").iterdir()) == sorted(generator().files())
+    assert sorted(path.name for path in (CHART / "files").iterdir()) == sorted(generator("deploy/chart").files())
 
 
 def test_helm_lint_finds_nothing() -> None:
