@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Protocol
 
 from controller.adapters.alertmanager import ANSWER_VALID_SECONDS, AlertSender, DeliveryCheck
+from controller.adapters.api_server import PODS_VALID_SECONDS, KubernetesSettings
 from controller.adapters.events import EventWriter
 from controller.adapters.files import Files
 from controller.adapters.incidents import IncidentSources
-from controller.adapters.kubernetes import PODS_VALID_SECONDS, Kubernetes, KubernetesSettings
+from controller.adapters.kubernetes import Kubernetes
 from controller.adapters.lease import KubernetesLease
 from controller.adapters.ledger_file import LedgerFile
 from controller.adapters.lock_file import LockFile

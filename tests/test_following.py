@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 import requests
 
+from controller.adapters.api_server import KubernetesSettings
 from controller.adapters.files import Files
-from controller.adapters.kubernetes import Kubernetes, KubernetesSettings
+from controller.adapters.kubernetes import Kubernetes
 from controller.core.world import Launch, LaunchKey, Route, RouteKey, RoutePatch
 from controller.errors import ConflictError, NotLeadingError, UnansweredError
 from controller.leader import EXIT_LOST, FOR_GOOD, Leader, LeaderRecorder, Times

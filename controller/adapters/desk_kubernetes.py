@@ -13,14 +13,15 @@ from kubernetes.config.config_exception import ConfigException
 from kubernetes.config.kube_config import list_kube_config_contexts
 from urllib3.exceptions import HTTPError
 
+from controller.adapters.api_server import Api, ApiFeed, KubernetesSettings, ResourcePath
 from controller.adapters.configuration_file import STOP_KEY, changed_stop
-from controller.adapters.kubernetes import _LAUNCHES, Kubernetes, KubernetesSettings, _Api, _ApiFeed, _Path
+from controller.adapters.kubernetes import LAUNCHES, Kubernetes
 from controller.core import world
 from controller.core.terms import Stop
 from controller.core.world import Launch, LaunchKey
 from controller.errors import AdapterError, ConflictError, RefusedError, UnansweredError
 
-_CONFIGMAPS = _Path("", "v1", "configmaps")
+_CONFIGMAPS = ResourcePath("", "v1", "configmaps")
 _TRIES = 5
 _REVIEWS = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 _NAMESPACE_OF_THE_POD = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -39,13 +40,13 @@ class ApiDesk:
 
     def launches(self, namespace: str) -> list[Launch]:
         """The launches of a namespace, or of all of them (empty), by namespace and name. Raises AdapterError."""
-        documents, _ = _ApiFeed(self._api, self._settings, _LAUNCHES, namespace).list()
+        documents, _ = ApiFeed(self._api, self._settings, LAUNCHES, namespace).list()
         found = [world.read_launch(document) for document in documents]
         return sorted(found, key=lambda launch: (launch.key.namespace, launch.key.name))
 
     def launch(self, key: LaunchKey) -> Launch:
         """One launch, afresh. Raises AdapterError."""
-        return world.read_launch(self._api.get(_LAUNCHES.of(key.namespace, key.name), f"Launch {key}"))
+        return world.read_launch(self._api.get(LAUNCHES.of(key.namespace, key.name), f"Launch {key}"))
 
     def annotate(self, key: LaunchKey, changes: Mapping[str, str | None]) -> Launch:
         """Set (or with None remove) annotations of ours, named without their prefix. Raises AdapterError."""
@@ -115,7 +116,7 @@ def _writes(configmap: Mapping[str, Any], stop: Stop | None) -> list[dict[str, A
     return writes
 
 
-class _Asking(_Api):
+class _Asking(Api):
     """The controller's requests, and the one that asks who it is that asks."""
 
     def user(self) -> str:

@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from controller.adapters.kubernetes import KubernetesSettings, _Api, _Path
+from controller.adapters.api_server import Api, KubernetesSettings, ResourcePath
 from controller.errors import ConflictError, NotFoundError
 from controller.ports import Lease
 
-_LEASES = _Path("coordination.k8s.io", "v1", "leases")
+_LEASES = ResourcePath("coordination.k8s.io", "v1", "leases")
 _RELEASED_S = 1
 """What a Lease without a holder says of its duration where it was given back, as other electors do; 0 is refused."""
 
@@ -44,7 +44,7 @@ class KubernetesLease:
         self._what = f"Lease {namespace}/{name}"
         # The body of so short an answer comes with its head.
         own = dataclasses.replace(settings, request_timeout_s=request_s, read_timeout_s=request_s, connections=1)
-        self._api = _Api(own)
+        self._api = Api(own)
         self._document: Mapping[str, Any] = {}
 
     def read(self) -> Lease | None:

@@ -8,8 +8,9 @@ from typing import Any, Protocol
 
 import yaml
 
+from controller.adapters.api_server import KubernetesSettings
 from controller.adapters.files import Files
-from controller.adapters.kubernetes import Kubernetes, KubernetesSettings
+from controller.adapters.kubernetes import Kubernetes
 from controller.core.world import LaunchKey, RouteKey
 from controller.ports import Cluster
 from tests.realparts.kube import ApiError, KubeApiserver

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from controller.adapters import kubernetes as adapter
-from controller.adapters.kubernetes import Kubernetes, KubernetesSettings
+from controller.adapters import api_server as adapter
+from controller.adapters.api_server import KubernetesSettings
+from controller.adapters.kubernetes import Kubernetes
 from controller.core.events import Event
 from controller.core.status import Run, Status, write_status
 from controller.core.world import LaunchKey, RoutePatch, WeightEdit

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from controller.adapters.api_server import KubernetesSettings
 from controller.adapters.files import RECORDS
-from controller.adapters.kubernetes import KubernetesSettings
 from controller.adapters.lease import KubernetesLease
 from controller.adapters.lock_file import NAME, LockFile
 from controller.errors import ConflictError, NotFoundError, RefusedError, UnansweredError

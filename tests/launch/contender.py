@@ -12,7 +12,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from controller.adapters.kubernetes import Kubernetes, KubernetesSettings
+from controller.adapters.api_server import KubernetesSettings
+from controller.adapters.kubernetes import Kubernetes
 from controller.adapters.lease import KubernetesLease
 from controller.clock import SystemClock
 from controller.core.world import Launch, LaunchKey

@@ -17,7 +17,8 @@ from typing import Any, TypeAlias
 import pytest
 import yaml
 
-from controller.adapters.kubernetes import Kubernetes, KubernetesSettings
+from controller.adapters.api_server import KubernetesSettings
+from controller.adapters.kubernetes import Kubernetes
 from controller.core.events import Event
 from controller.core.world import FINALIZER, LaunchKey
 from controller.errors import RefusedError
