@@ -102,11 +102,18 @@ class Observer:
         return self._memory.get(key)
 
     def forget_all_but(self, keys: Iterable[LaunchKey]) -> set[LaunchKey]:
-        """Drop what is remembered of launches that are gone; which those are."""
-        gone = set(self._memory) - set(keys)
-        for key in gone:
-            self._memory.pop(key, None)
-        return gone
+        """Drop what is remembered of launches that are gone; which those are.
+
+        One that is being worked on stays until the next time: what is said of it last must be that it is gone.
+        """
+        forgotten = set()
+        for key in set(self._memory) - set(keys):
+            memory = self._memory[key]
+            if memory.busy.acquire(blocking=False):
+                del self._memory[key]
+                memory.busy.release()
+                forgotten.add(key)
+        return forgotten
 
     def claims(self, launches: Iterable[Launch]) -> Claims:
         """Which launches move each route, of those that are not over."""

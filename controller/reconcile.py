@@ -168,6 +168,8 @@ class Reconciler:
         if memory.recording or not memory.busy.acquire(blocking=False):
             return False
         try:
+            if self._observer.memory(key) is not memory:  # forgotten while we came here
+                return True
             if launch.deleting and not launch.finalized:
                 return True
             seen = self._observer.observe(launch, looked.now, looked.claims)

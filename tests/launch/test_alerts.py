@@ -22,7 +22,7 @@ import yaml
 from controller.core.alarms import NO_DATA, TARGET_ROLLED_BACK
 from controller.core.alerts import SEVERITIES
 from controller.core.status import Alarm, State, Status, write_status
-from controller.core.units import format_instant
+from controller.core.units import format_instant, parse_instant
 from tests.launch.stage import GROUP, Daemon, route_document, slice_documents
 from tests.realparts.alertmanager import Alertmanager
 from tests.realparts.fixtures import AlertmanagerFactory
@@ -213,6 +213,12 @@ def heard_all(people: People, place: str, status: str, kinds: AbstractSet[str]) 
     )
 
 
+def told_since(alertmanager: Alertmanager, instant: float) -> set[str]:
+    """The kinds that it was told of after that instant (epoch seconds)."""
+    alerts = alertmanager.alerts(component="launch")
+    return {alert["labels"]["alertname"] for alert in alerts if parse_instant(alert["updatedAt"]) > instant}
+
+
 def once_each(people: People, place: str, kinds: AbstractSet[str]) -> None:
     """Each kind was one alert there, and was over once."""
     identities = {(one.kind, tuple(sorted(one.labels.items()))) for one in people.heard if one.place == place}
@@ -226,17 +232,26 @@ def test_a_daemon_that_is_killed_tells_each_kind_as_one_alert_and_its_end_once(
     places = {name: alertmanager_factory(config=people.configuration(name)) for name in ("one", "two")}
     manifests = manifests_in(tmp_path)
     told = Told(tmp_path, manifests, (hanging, places["one"].url, gone, places["two"].url))
-    for document in troubled():
-        name = document["metadata"]["name"]
-        write(manifests, document, drifted(name) if name == "drift" else route_document(name), *slice_documents(name))
+    documents = troubled()
+    # One file, so that all of them are removed at the same moment: each alone could find another one's route as its own.
+    launches = manifests / "launches.yaml"
+    launches.write_text(yaml.safe_dump_all(documents))
+    for name in (document["metadata"]["name"] for document in documents):
+        write(manifests, drifted(name) if name == "drift" else route_document(name), *slice_documents(name))
     with told.daemon() as daemon:
         for name in places:
             heard_all(people, name, "firing", KINDS)
         daemon.kill9()
+    killed_at = time.time()
     with told.daemon() as daemon:
-        daemon.wait_ready()
-        for manifest in manifests.glob("launch-*.yaml"):
-            manifest.unlink()
+        # What was told, but not stored when the process was killed, is found anew; that may take some seconds.
+        for name, alertmanager in places.items():
+            wait_until(
+                lambda known=alertmanager: told_since(known, killed_at) == KINDS,  # type: ignore[misc]
+                deadline_s=DEADLINE_S,
+                what=f"every kind again at {name}",
+            )
+        launches.unlink()
         for name in places:
             heard_all(people, name, "resolved", KINDS)
         assert daemon.terminate() == 0
